@@ -1,0 +1,105 @@
+"""Changes of tracked models are heard inside the transaction that makes them.
+
+`save()` sends its signals outside any transaction in autocommit, and a snapshot taken when an instance was
+loaded lies after a refresh, a rollback or another process's write. So a tracked save is atomic, reads the old
+values from the database under a lock, and reports the difference once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+from django.db import models, transaction
+from django.db.models.expressions import BaseExpression
+from django.dispatch import Signal
+
+#: Sent inside the transaction of a tracked save. Arguments: `instance`, `created` (bool), `before` and `after`
+#: (dicts of the tracked fields' raw values by attname; `before` is empty for a new row). Only sent when a
+#: tracked field was written with a new value, or the row is new.
+changed = Signal()
+
+M = TypeVar("M", bound="Tracked")
+
+
+class TrackedWriteRefused(TypeError):
+    """A bulk write would have changed tracked fields without anybody hearing of it."""
+
+
+class TrackedQuerySet(models.QuerySet[M]):
+    """Refuses the writes that send no signal and would therefore lose events."""
+
+    def _refuse(self, verb: str, names: set[str]) -> None:
+        untold = names & self.model.tracked_names()
+        if untold:
+            raise TrackedWriteRefused(
+                f"{self.model.__name__}.{verb} would change {', '.join(sorted(untold))} unheard: save instances instead."
+            )
+
+    def update(self, **kwargs: Any) -> int:
+        self._refuse("update", set(kwargs))
+        return super().update(**kwargs)
+
+    def bulk_update(self, objs: Any, fields: Any, batch_size: int | None = None) -> int:
+        self._refuse("bulk_update", set(fields))
+        return super().bulk_update(objs, fields, batch_size)
+
+    def bulk_create(self, *args: Any, **kwargs: Any) -> Any:
+        self._refuse("bulk_create", self.model.tracked_names())
+
+
+class Tracked(models.Model):
+    """Base of models whose changes are recorded. `tracked` lists the attnames that matter, in order of telling."""
+
+    tracked: ClassVar[tuple[str, ...]] = ()
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def tracked_names(cls) -> set[str]:
+        """Names and attnames of the tracked fields."""
+        fields = [cls._meta.get_field(name.removesuffix("_id")) for name in cls.tracked]
+        return {field.name for field in fields} | set(cls.tracked)
+
+    def save_base(
+        self,
+        raw: bool = False,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Any = None,
+    ) -> None:
+        if raw:
+            super().save_base(raw, force_insert, force_update, using, update_fields)
+            return
+        cls = type(self)
+        written = self.tracked
+        if update_fields is not None:
+            names = set(update_fields)
+            written = tuple(
+                name
+                for name in self.tracked
+                if name in names or cls._meta.get_field(name.removesuffix("_id")).name in names
+            )
+        with transaction.atomic(using=using):
+            before: dict[str, Any] = {}
+            existing = self.pk is not None and not force_insert
+            if existing and written:
+                rows = cls._base_manager.using(using).select_for_update(no_key=True)
+                before = rows.filter(pk=self.pk).values(*self.tracked).first() or {}
+            super().save_base(raw, force_insert, force_update, using, update_fields)
+            created = not before and (not existing or bool(written))
+            if not written:
+                return
+            after = dict(before)
+            expressions = []
+            for name in written:
+                value = self.__dict__.get(name)
+                if isinstance(value, BaseExpression) or hasattr(value, "resolve_expression"):
+                    expressions.append(name)
+                else:
+                    after[name] = cls._meta.get_field(name).get_prep_value(value)
+            if expressions:
+                after.update(cls._base_manager.using(using).values(*expressions).get(pk=self.pk))
+            if created or after != before:
+                changed.send(sender=cls, instance=self, created=created, before=before, after=after)
