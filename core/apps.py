@@ -1,5 +1,11 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class CoreConfig(AppConfig):
     name = "core"
+
+    def ready(self) -> None:
+        from core.tenancy import install_triggers
+
+        post_migrate.connect(install_triggers, dispatch_uid="core.install_triggers")

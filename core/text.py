@@ -59,7 +59,7 @@ def clean_address(field: str, value: Any) -> str:
 
 
 def clean_fields(field: str, value: Any) -> dict[str, str]:
-    """A conversation's data fields: up to 100 names of 1–100 characters, values of up to 1,000. Raises `Invalid`.
+    """A conversation's data fields: up to 100 names of 1 to 100 characters, values of up to 1,000. Raises `Invalid`.
 
     A name has no `<`, `>` or control characters (it may be asked for as `<<name>>`).
     """
@@ -76,7 +76,7 @@ def clean_fields(field: str, value: Any) -> dict[str, str]:
 
 
 def clean_field_name(field: str, name: Any) -> str:
-    """One field name of `<<name>>`: 1–100 characters without `<`, `>` and control characters. Raises `Invalid`."""
+    """One field name of `<<name>>`: 1 to 100 characters without `<`, `>` and control characters. Raises `Invalid`."""
     clean_text(field, name, minimum=1, maximum=FIELD_NAME_MAX)
     if any(character in "<>" or not character.isprintable() for character in name):
         raise Invalid.field(field, _("A field name must not contain <, > or control characters."))

@@ -32,7 +32,8 @@ class TrackedQuerySet(models.QuerySet[M]):
         untold = names & self.model.tracked_names()
         if untold:
             raise TrackedWriteRefused(
-                f"{self.model.__name__}.{verb} would change {', '.join(sorted(untold))} unheard: save instances instead."
+                f"{self.model.__name__}.{verb} would change {', '.join(sorted(untold))} unheard: "
+                "save instances instead."
             )
 
     def update(self, **kwargs: Any) -> int:
@@ -48,7 +49,7 @@ class TrackedQuerySet(models.QuerySet[M]):
 
 
 class Tracked(models.Model):
-    """Base of models whose changes are recorded. `tracked` lists the attnames that matter, in order of telling."""
+    """Base of models whose changes are recorded. `tracked` lists the attnames that matter."""
 
     tracked: ClassVar[tuple[str, ...]] = ()
 
@@ -58,7 +59,7 @@ class Tracked(models.Model):
     @classmethod
     def tracked_names(cls) -> set[str]:
         """Names and attnames of the tracked fields."""
-        fields = [cls._meta.get_field(name.removesuffix("_id")) for name in cls.tracked]
+        fields = [cls._meta.get_field(name) for name in cls.tracked]
         return {field.name for field in fields} | set(cls.tracked)
 
     def save_base(
@@ -76,11 +77,7 @@ class Tracked(models.Model):
         written = self.tracked
         if update_fields is not None:
             names = set(update_fields)
-            written = tuple(
-                name
-                for name in self.tracked
-                if name in names or cls._meta.get_field(name.removesuffix("_id")).name in names
-            )
+            written = tuple(name for name in self.tracked if name in names or cls._meta.get_field(name).name in names)
         with transaction.atomic(using=using):
             before: dict[str, Any] = {}
             existing = self.pk is not None and not force_insert

@@ -1,0 +1,98 @@
+"""The cast of the tests: two full organisations with people in every role, and staff."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from conversations import actions as conversation_actions
+from conversations.models import Channel, Contact, Conversation, Message, Queue, Status
+from core.actors import SYSTEM
+from organisations.actions import create_api_key
+from organisations.models import ApiKey, Membership, Organisation, Role, User
+from organisations.scopes import SCOPES
+
+PASSWORD = "correct horse battery staple"
+
+
+@dataclass
+class Cast:
+    """One organisation with everything in it. `key` is a whole API key with all scopes."""
+
+    organisation: Organisation
+    owner: User
+    admin: User
+    developer: User
+    agent: User
+    viewer: User
+    api_key: ApiKey
+    key: str
+    channel: Channel
+    contact: Contact
+    queue: Queue
+    other_queue: Queue
+    inactive_queue: Queue
+    status: Status
+    conversation: Conversation
+    message: Message
+    people: dict[str, User] = field(default_factory=dict)
+
+    @property
+    def auth(self) -> dict[str, str]:
+        """Headers of an API call, for Django's test client (`headers=`)."""
+        return {"Authorization": f"Bearer {self.key}"}
+
+
+def make_user(email: str, **extra: object) -> User:
+    """A user whose password is `PASSWORD`."""
+    return User.objects.create_user(email, PASSWORD, **extra)
+
+
+def make_cast(name: str) -> Cast:
+    """An organisation called `name` with one of everything. Addresses: `owner@<name>.example` and so on."""
+    organisation = Organisation.objects.create(name=name.title(), slug=name)
+    people = {role: make_user(f"{role}@{name}.example", name=f"{role.title()} {name.title()}") for role in Role.values}
+    for role, user in people.items():
+        Membership.objects.create(organisation=organisation, user=user, role=role)
+    api_key, key = create_api_key(organisation=organisation, actor=SYSTEM, name="all", scopes=SCOPES)
+    make = {"organisation": organisation, "actor": SYSTEM}
+    channel = conversation_actions.create_channel(**make, kind="sandbox", label="Sandbox")
+    queue = conversation_actions.create_queue(**make, name="Billing")
+    other_queue = conversation_actions.create_queue(**make, name="Support")
+    inactive_queue = conversation_actions.create_queue(**make, name="Old", active=False)
+    status = conversation_actions.create_status(**make, name="Promise")
+    message = conversation_actions.receive_message(channel=channel, address="447717472695", body=f"Hello {name}")
+    return Cast(
+        organisation=organisation,
+        **people,
+        people=people,
+        api_key=api_key,
+        key=key,
+        channel=channel,
+        contact=message.conversation.contact,
+        queue=queue,
+        other_queue=other_queue,
+        inactive_queue=inactive_queue,
+        status=status,
+        conversation=message.conversation,
+        message=message,
+    )
+
+
+@pytest.fixture
+def acme(db: None) -> Cast:
+    """The organisation under test."""
+    return make_cast("acme")
+
+
+@pytest.fixture
+def globex(db: None) -> Cast:
+    """The outsiders, with data of their own."""
+    return make_cast("globex")
+
+
+@pytest.fixture
+def staff(db: None) -> User:
+    """A member of staff who is a superuser."""
+    return User.objects.create_superuser("staff@webio.example", PASSWORD)

@@ -1,0 +1,41 @@
+"""The audit trail of settings: who changed what, from where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from core.actors import Actor
+from core.clock import now
+from organisations.models import AuditEntry, Organisation
+
+
+def record_audit(
+    actor: Actor,
+    action: str,
+    row: models.Model | None,
+    *,
+    organisation: Organisation | None = None,
+    data: dict[str, Any] | None = None,
+    ip_address: str | None = None,
+) -> AuditEntry:
+    """Record that `actor` did `action` ("noun.verb") to `row`, in the caller's transaction.
+
+    `organisation` is the row's own unless given. `data` holds facts, never a secret.
+    """
+    if organisation is None and row is not None:
+        organisation = row if isinstance(row, Organisation) else getattr(row, "organisation", None)
+    return AuditEntry.objects.create(
+        organisation=organisation,
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        actor_label=actor.label,
+        action=action,
+        object_type=row._meta.model_name or "" if row is not None else "",
+        object_id=str(row.pk) if row is not None else "",
+        object_label=str(row)[:255] if row is not None else "",
+        data=data or {},
+        ip_address=ip_address,
+        created_at=now(),
+    )

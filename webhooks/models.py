@@ -1,0 +1,201 @@
+"""Endpoints of customers, what is to be delivered to them and every attempt to do so."""
+
+from __future__ import annotations
+
+from core.encryption import EncryptedTextField
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from conversations.models import Event
+from organisations.models import Organisation
+
+
+class Webhook(models.Model):
+    """A customer's endpoint: a callback URL, the events it wants and the form it wants them in."""
+
+    class Format(models.TextChoices):
+        WEBIO = "webio", _("Webio")
+        STANDARD = "standard", _("Standard Webhooks")
+
+    class Ordering(models.TextChoices):
+        FIRST = "first", _("First attempts in order")
+        STRICT = "strict", _("Strict order within a conversation")
+
+    class State(models.TextChoices):
+        ACTIVE = "active", _("Active")
+        PAUSED = "paused", _("Paused")
+        DISABLED = "disabled", _("Disabled")
+
+    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="webhooks")
+    name = models.CharField(_("name"), max_length=255)
+    callback_url = models.CharField(_("callback URL"), max_length=2000)
+    custom_values = models.BooleanField(
+        _("custom values"), default=False, help_text=_("Serves the organisation's custom value requests.")
+    )
+    format = models.CharField(_("format"), max_length=16, choices=Format, default=Format.WEBIO)
+    ordering = models.CharField(_("ordering"), max_length=8, choices=Ordering, default=Ordering.FIRST)
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.ACTIVE)
+    #: Why it is not active: "user", "gone" (the endpoint answered 410), "staff", "suspended".
+    state_reason = models.CharField(_("reason"), max_length=32, blank=True)
+    state_changed_at = models.DateTimeField(_("state changed at"), default=timezone.now, editable=False)
+    secret = EncryptedTextField()
+    #: After a rotation both secrets sign until this one's time is over.
+    previous_secret = EncryptedTextField(default="", blank=True)
+    previous_secret_expires_at = models.DateTimeField(null=True, blank=True)
+    #: JSON object of the customer's own headers; "" when there are none.
+    headers = EncryptedTextField(default="", blank=True)
+    last_success_at = models.DateTimeField(_("last success at"), null=True, blank=True, editable=False)
+    last_failure_at = models.DateTimeField(_("last failure at"), null=True, blank=True, editable=False)
+    consecutive_failures = models.PositiveIntegerField(default=0, editable=False)
+    #: Time of the first failure since the last success.
+    failing_since = models.DateTimeField(_("failing since"), null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("webhook")
+        verbose_name_plural = _("webhooks")
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["organisation", "id"], name="webhook_tenant_key"),
+            models.UniqueConstraint(
+                fields=["organisation"],
+                condition=Q(custom_values=True, archived_at=None),
+                name="webhook_one_custom_values",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Subscription(models.Model):
+    """One event type a webhook wants. Only events recorded after `created_at` count."""
+
+    organisation = models.ForeignKey(Organisation, on_delete=models.CASCADE, related_name="+")
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="subscriptions")
+    event_type = models.CharField(_("event type"), max_length=32)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = _("subscription")
+        verbose_name_plural = _("subscriptions")
+        constraints = [
+            models.UniqueConstraint(fields=["webhook", "event_type"], name="subscription_unique"),
+        ]
+        indexes = [
+            # The fan-out's join from events to webhooks.
+            models.Index(fields=["organisation", "event_type"], name="subscription_fan_out"),
+        ]
+
+    def __str__(self) -> str:
+        return self.event_type
+
+
+class Delivery(models.Model):
+    """One event for one webhook. The row is the work: it is due, leased to an engine, or finished."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", _("Pending")
+        DELIVERED = "delivered", _("Delivered")
+        FAILED = "failed", _("Failed")
+        HELD = "held", _("Held")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    class Kind(models.TextChoices):
+        EVENT = "event", _("Event")
+        RESEND = "resend", _("Resend")
+        REPLAY = "replay", _("Replay")
+
+    #: Rows are only made by SQL that joins on the organisation (`core.tenancy`).
+    tenancy_by_construction = True
+
+    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="deliveries")
+    webhook = models.ForeignKey(Webhook, on_delete=models.PROTECT, related_name="deliveries")
+    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="deliveries")
+    kind = models.CharField(_("kind"), max_length=8, choices=Kind, default=Kind.EVENT)
+    #: The event's, copied so that logs and lanes need no join.
+    event_type = models.CharField(_("event type"), max_length=32)
+    conversation_id = models.BigIntegerField(_("conversation"), null=True, blank=True)
+    seq = models.PositiveBigIntegerField(default=0)
+    #: Frozen at fan-out, so that a retry sends the bytes the first attempt sent.
+    format = models.CharField(_("format"), max_length=16)
+    format_version = models.PositiveSmallIntegerField(default=1)
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.PENDING)
+    #: When it is due; while leased, when the lease ends. Empty when finished or held.
+    next_attempt_at = models.DateTimeField(_("next attempt at"), null=True, blank=True)
+    #: Names the engine that is sending it now; the outcome is written only where it still matches.
+    lease_token = models.BigIntegerField(null=True, blank=True, editable=False)
+    attempt_count = models.PositiveIntegerField(_("attempts"), default=0)
+    #: True while later deliveries of the same webhook and conversation must wait for this one: set at fan-out,
+    #: cleared by its first outcome (or its last, in strict order), never set again.
+    blocks = models.BooleanField(default=False, editable=False)
+    last_status_code = models.PositiveSmallIntegerField(_("last status"), null=True, blank=True)
+    last_error = models.CharField(_("last error"), max_length=32, blank=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("delivery")
+        verbose_name_plural = _("deliveries")
+        ordering = ["-id"]
+        constraints = [
+            # Fan-out can run twice and still make one delivery.
+            models.UniqueConstraint(
+                fields=["event", "webhook"], condition=Q(kind="event"), name="delivery_once_per_event"
+            ),
+        ]
+        indexes = [
+            # The claim: due work of one webhook, oldest first; its leading column is skip-scanned.
+            models.Index(fields=["webhook", "next_attempt_at"], condition=Q(state="pending"), name="delivery_due"),
+            # What blocks a lane.
+            models.Index(fields=["webhook", "conversation_id", "seq"], condition=Q(blocks=True), name="delivery_lane"),
+            # The delivery log of a webhook, newest first.
+            models.Index(fields=["webhook", "-id"], name="delivery_log"),
+            # The same filtered by state.
+            models.Index(fields=["webhook", "state", "-id"], name="delivery_log_by_state"),
+            # Retention, and the admin's date drill-down.
+            models.Index(fields=["organisation", "created_at"], name="delivery_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+
+class Attempt(models.Model):
+    """One HTTP request of a delivery. Nothing points at it, so retention can drop it freely."""
+
+    #: Rows are only made by SQL that joins on the organisation (`core.tenancy`).
+    tenancy_by_construction = True
+
+    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="+")
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField(_("number"))
+    attempted_at = models.DateTimeField(_("attempted at"))
+    #: Empty when no answer came; then `error` says why (`core.outbound` error classes).
+    status_code = models.PositiveSmallIntegerField(_("status"), null=True, blank=True)
+    error = models.CharField(_("error"), max_length=32, blank=True)
+    error_detail = models.CharField(_("error detail"), max_length=255, blank=True)
+    duration_ms = models.PositiveIntegerField(_("duration in ms"), default=0)
+    #: Milliseconds from the start to the end of each phase: {"dns", "connect", "tls", "firstByte", "total"}.
+    timings = models.JSONField(_("timings"), default=dict, blank=True)
+    response_headers = models.JSONField(_("response headers"), default=list, blank=True)
+    #: The first 16 KiB, as text with undecodable bytes replaced.
+    response_body = models.TextField(_("response body"), blank=True)
+    response_truncated = models.BooleanField(default=False)
+    #: The lease had gone to another engine when this outcome came: it did not count.
+    superseded = models.BooleanField(_("superseded"), default=False)
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ["id"]
+        indexes = [
+            # Retention by age.
+            models.Index(fields=["organisation", "attempted_at"], name="attempt_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.delivery_id} · {self.number}"
