@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from core.clock import now
 from core.tracking import Tracked, TrackedQuerySet
 from organisations.models import Organisation
 
@@ -37,7 +37,7 @@ class Channel(models.Model):
         default=24,
         help_text=_("How long after its last message an open conversation takes inbound messages."),
     )
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
 
     class Meta:
@@ -70,8 +70,8 @@ class Contact(models.Model):
     customer_uid = models.CharField(_("customer UID"), max_length=255, blank=True)
     name = models.CharField(_("name"), max_length=255, blank=True)
     locale = models.CharField(_("locale"), max_length=16, blank=True)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
-    updated_at = models.DateTimeField(_("updated at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
+    updated_at = models.DateTimeField(_("updated at"), default=now, editable=False)
 
     class Meta:
         verbose_name = _("contact")
@@ -104,7 +104,7 @@ class Queue(models.Model):
     assignment_rule = models.CharField(
         _("assignment rule"), max_length=16, choices=AssignmentRule, default=AssignmentRule.SELF
     )
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
 
     class Meta:
@@ -127,7 +127,7 @@ class Status(models.Model):
 
     organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="statuses")
     name = models.CharField(_("name"), max_length=255)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
 
     class Meta:
@@ -180,12 +180,12 @@ class Conversation(Tracked):
     fields = models.JSONField(_("data fields"), default=dict, blank=True)
     #: Sequence number of the newest event, and when it was recorded. Taking the next one locks the row.
     event_seq = models.PositiveBigIntegerField(default=0, editable=False)
-    last_event_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_event_at = models.DateTimeField(default=now, editable=False)
     #: Time of the newest message in either direction: the start of the validity period.
-    last_message_at = models.DateTimeField(_("last message at"), default=timezone.now, editable=False)
+    last_message_at = models.DateTimeField(_("last message at"), default=now, editable=False)
     closed_at = models.DateTimeField(_("closed at"), null=True, blank=True)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
-    updated_at = models.DateTimeField(_("updated at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
+    updated_at = models.DateTimeField(_("updated at"), default=now, editable=False)
 
     objects: ClassVar[ConversationQuerySet] = ConversationQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -262,7 +262,7 @@ class Message(Tracked):
     actor_label = models.CharField(_("sender"), max_length=255, blank=True)
     #: When the carrier says it happened; empty when it does not say.
     occurred_at = models.DateTimeField(_("occurred at"), null=True, blank=True)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
 
     objects: ClassVar[TrackedQuerySet[Message]] = TrackedQuerySet.as_manager()  # type: ignore[assignment]
 
@@ -316,7 +316,7 @@ class Note(models.Model):
     actor_kind = models.CharField(_("author kind"), max_length=16)
     actor_id = models.CharField(_("author id"), max_length=64, blank=True)
     actor_label = models.CharField(_("author"), max_length=255, blank=True)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
 
     class Meta:
         verbose_name = _("note")

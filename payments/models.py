@@ -7,10 +7,10 @@ from decimal import Decimal
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models import Conversation
+from core.clock import now
 from organisations.models import Organisation
 
 
@@ -28,7 +28,7 @@ class Payment(models.Model):
     actor_kind = models.CharField(_("recorded by kind"), max_length=16)
     actor_id = models.CharField(_("recorded by id"), max_length=64, blank=True)
     actor_label = models.CharField(_("recorded by"), max_length=255, blank=True)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
 
     class Meta:
         verbose_name = _("payment")

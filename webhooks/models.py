@@ -5,10 +5,10 @@ from __future__ import annotations
 from core.encryption import EncryptedTextField
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models import Event
+from core.clock import now
 from organisations.models import Organisation
 
 
@@ -39,7 +39,7 @@ class Webhook(models.Model):
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.ACTIVE)
     #: Why it is not active: "user", "gone" (the endpoint answered 410), "staff", "suspended".
     state_reason = models.CharField(_("reason"), max_length=32, blank=True)
-    state_changed_at = models.DateTimeField(_("state changed at"), default=timezone.now, editable=False)
+    state_changed_at = models.DateTimeField(_("state changed at"), default=now, editable=False)
     secret = EncryptedTextField()
     #: After a rotation both secrets sign until this one's time is over.
     previous_secret = EncryptedTextField(default="", blank=True)
@@ -51,7 +51,7 @@ class Webhook(models.Model):
     consecutive_failures = models.PositiveIntegerField(default=0, editable=False)
     #: Time of the first failure since the last success.
     failing_since = models.DateTimeField(_("failing since"), null=True, blank=True, editable=False)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
 
     class Meta:
@@ -77,7 +77,7 @@ class Subscription(models.Model):
     organisation = models.ForeignKey(Organisation, on_delete=models.CASCADE, related_name="+")
     webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="subscriptions")
     event_type = models.CharField(_("event type"), max_length=32)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
 
     class Meta:
         verbose_name = _("subscription")
@@ -134,7 +134,7 @@ class Delivery(models.Model):
     blocks = models.BooleanField(default=False, editable=False)
     last_status_code = models.PositiveSmallIntegerField(_("last status"), null=True, blank=True)
     last_error = models.CharField(_("last error"), max_length=32, blank=True)
-    created_at = models.DateTimeField(_("created at"), default=timezone.now, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
     class Meta:
