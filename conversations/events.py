@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 
 from django.db import connections, router, transaction
 from django.dispatch import Signal
-from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -173,8 +172,9 @@ def _take(conversation_id: int, count: int, message: bool, using: str) -> _Taken
     if row is None:
         raise Conversation.DoesNotExist(f"Conversation {conversation_id} is gone.")
     at = row[1]
-    if isinstance(at, str):
-        at = cast("datetime", parse_datetime(at)).replace(tzinfo=UTC)
+    if at.tzinfo is None:
+        # SQLite keeps no time zone; what Django stores there is UTC.
+        at = at.replace(tzinfo=UTC)
     return _Taken(row[0], at, *row[2:])
 
 
