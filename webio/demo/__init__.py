@@ -1,0 +1,1 @@
+"""Sample data and a receiver for `manage.py demo`."""
