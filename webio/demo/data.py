@@ -174,15 +174,15 @@ def _make(company: Company, chance: random.Random) -> Organisation:
             )
             for label, address in company.channels
         ]
-        queues = [
-            actions.create_queue(organisation=organisation, actor=SYSTEM, name=name) for name in company.queues
-        ]
+        queues = [actions.create_queue(organisation=organisation, actor=SYSTEM, name=name) for name in company.queues]
         actions.create_queue(organisation=organisation, actor=SYSTEM, name="Old debts", active=False)
         statuses = [
             actions.create_status(organisation=organisation, actor=SYSTEM, name=name) for name in company.statuses
         ]
     cast = _Stage(company, organisation, agents, channels, queues, statuses, chance)
-    moments = sorted(start + timedelta(minutes=chance.randrange(DAYS * 24 * 60 - 90)) for _ in range(company.conversations))
+    moments = sorted(
+        start + timedelta(minutes=chance.randrange(DAYS * 24 * 60 - 90)) for _ in range(company.conversations)
+    )
     for number, moment in enumerate(moments):
         cast.play(number, moment)
     return organisation
@@ -260,7 +260,9 @@ class _Stage:
         where = {"organisation": self.organisation, "actor": person, "conversation_id": conversation.pk}
         with held_at(moment + timedelta(minutes=2)):
             if self.chance.random() < 0.2:
-                record_payment(**where, amount=amount, currency=self.company.currency, reference=f"INV-{conversation.pk}")
+                record_payment(
+                    **where, amount=amount, currency=self.company.currency, reference=f"INV-{conversation.pk}"
+                )
             if self.chance.random() < 0.3:
                 actions.add_note(**where, body="Customer prefers messages in the evening.")
             if self.chance.random() < 0.6:
