@@ -1,0 +1,454 @@
+"""The verbs on webhooks and deliveries. Each is atomic, audited, takes an actor and refuses with `core.errors`.
+
+Lock order: organisation → webhook → delivery. Nothing here talks to an endpoint: the engine does, woken on commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, connections, models, router, transaction
+from django.utils.translation import gettext as _
+
+from conversations.events import EVENT_TYPES
+from core.actors import Actor
+from core.addresses import check_url
+from core.clock import now
+from core.errors import Conflict, Invalid
+from core.signing import new_secret, secret_bytes
+from core.text import clean_text
+from organisations.audit import record_audit
+from organisations.models import Organisation
+from webhooks.custom_headers import clean_headers, dump_headers
+from webhooks.models import Delivery, Subscription, Webhook
+from webhooks.signals import wake_engine
+
+#: How long the old secret signs beside the new one.
+ROTATION_OVERLAP = timedelta(hours=24)
+
+#: Model field → name on the wire, for what `update_webhook` takes.
+WIRE_NAMES = {
+    "name": "name",
+    "callback_url": "callbackUrl",
+    "events": "events",
+    "custom_values": "customValues",
+    "format": "format",
+    "ordering": "ordering",
+    "headers": "headers",
+}
+
+
+def create_webhook(
+    *,
+    organisation: Organisation,
+    actor: Actor,
+    name: str,
+    callback_url: str,
+    events: Iterable[str],
+    custom_values: bool = False,
+    format: str = Webhook.Format.WEBIO,
+    ordering: str = Webhook.Ordering.FIRST,
+    headers: dict[str, str] | None = None,
+    secret: str | None = None,
+) -> tuple[Webhook, str]:
+    """Add a webhook. Returns it and its signing secret (`whsec_…`), which is not shown again.
+
+    Without `secret` one is made. Raises `Invalid` by wire name of the field, `Conflict` `webhook_limit` when the
+    organisation has as many webhooks as it may.
+    """
+    values = _clean(
+        {
+            "name": name,
+            "callback_url": callback_url,
+            "events": events,
+            "custom_values": custom_values,
+            "format": format,
+            "ordering": ordering,
+            "headers": headers or {},
+        },
+        secret=secret,
+    )
+    wanted = values.pop("events")
+    _refuse_idle(wanted, custom_values)
+    secret = new_secret() if secret is None else secret
+    with transaction.atomic():
+        # The lock on the organisation makes the count true until the row is in.
+        locked = Organisation.objects.select_for_update(no_key=True).get(pk=organisation.pk)
+        limit = webhook_limit(locked)
+        if Webhook.objects.filter(organisation=locked, archived_at=None).count() >= limit:
+            raise Conflict(
+                "webhook_limit",
+                _("An organisation has at most %(limit)d webhooks.") % {"limit": limit},
+                limit=limit,
+            )
+        webhook = Webhook(organisation=organisation, secret=secret, created_at=now(), **values)
+        webhook.state_changed_at = webhook.created_at
+        _save(webhook)
+        _subscribe(webhook, wanted)
+        record_audit(actor, "webhook.create", webhook, data=_facts(webhook, wanted))
+    return webhook, secret
+
+
+def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook:
+    """Change any of `name`, `callback_url`, `events`, `custom_values`, `format`, `ordering`, `headers`.
+
+    A newly wanted event counts from now on; deliveries already made keep their format. Raises `Invalid` by wire
+    name of the field and `TypeError` for a change that is not in the list.
+    """
+    unknown = set(changes) - set(WIRE_NAMES)
+    if unknown:
+        raise TypeError(f"update_webhook cannot change {', '.join(sorted(unknown))}.")
+    values = _clean(changes)
+    wanted = values.pop("events", None)
+    with transaction.atomic():
+        locked = _locked(webhook)
+        have = events_of(locked)
+        _refuse_idle(have if wanted is None else wanted, values.get("custom_values", locked.custom_values))
+        changed = sorted(name for name, value in values.items() if getattr(locked, name) != value)
+        for name in changed:
+            setattr(locked, name, values[name])
+        if changed:
+            _save(locked, changed)
+        if wanted is not None and wanted != have:
+            locked.subscriptions.exclude(event_type__in=wanted).delete()
+            _subscribe(locked, [event for event in wanted if event not in have])
+            changed.append("events")
+        if changed:
+            told = sorted(WIRE_NAMES[name] for name in changed)
+            facts = _facts(locked, have if wanted is None else wanted)
+            record_audit(actor, "webhook.update", locked, data={"changed": told, **facts})
+    return _refresh(webhook, locked)
+
+
+def archive_webhook(*, webhook: Webhook, actor: Actor) -> None:
+    """Take a webhook out of use. Its log stays; what was still to be sent is cancelled."""
+    with transaction.atomic():
+        locked = _locked(webhook)
+        locked.archived_at = now()
+        locked.save(update_fields=["archived_at"])
+        locked.subscriptions.all().delete()
+        cancelled = Delivery.objects.filter(
+            webhook=locked, state__in=[Delivery.State.PENDING, Delivery.State.HELD]
+        ).update(
+            state=Delivery.State.CANCELLED,
+            next_attempt_at=None,
+            # An outcome that is under way finds its lease gone and is recorded as superseded.
+            lease_token=None,
+            blocks=False,
+            finished_at=locked.archived_at,
+        )
+        record_audit(actor, "webhook.archive", locked, data={"cancelled": cancelled})
+    _refresh(webhook, locked)
+
+
+def rotate_secret(*, webhook: Webhook, actor: Actor, secret: str | None = None) -> tuple[Webhook, str]:
+    """Give a webhook a new secret. Returns it and the secret, which is not shown again.
+
+    Both secrets sign for 24 hours, so that the receiver can change over. Raises `Invalid` for a bad `secret`.
+    """
+    if secret is not None:
+        clean_secret("secret", secret)
+    with transaction.atomic():
+        locked = _locked(webhook)
+        if secret is not None and secret == locked.secret:
+            raise Invalid.field("secret", _("Must differ from the present secret."))
+        locked.previous_secret = locked.secret
+        locked.previous_secret_expires_at = now() + ROTATION_OVERLAP
+        locked.secret = secret or new_secret()
+        locked.save(update_fields=["secret", "previous_secret", "previous_secret_expires_at"])
+        record_audit(actor, "webhook.rotate_secret", locked)
+    _refresh(webhook, locked)
+    return webhook, locked.secret
+
+
+def pause_webhook(*, webhook: Webhook, actor: Actor, reason: str = "user") -> Webhook:
+    """Hold a webhook's deliveries until it is resumed. Raises `Conflict` `webhook_disabled` for a disabled one."""
+    return _stop(webhook, actor, Webhook.State.PAUSED, reason)
+
+
+def disable_webhook(*, webhook: Webhook, actor: Actor, reason: str = "user") -> Webhook:
+    """Switch a webhook off until it is enabled. What happens meanwhile is held."""
+    return _stop(webhook, actor, Webhook.State.DISABLED, reason)
+
+
+def resume_webhook(*, webhook: Webhook, actor: Actor) -> Webhook:
+    """Go on after a pause: what was held is due now. Raises `Conflict` `webhook_disabled` for a disabled one."""
+    return _start(webhook, actor, Webhook.State.PAUSED)
+
+
+def enable_webhook(*, webhook: Webhook, actor: Actor) -> Webhook:
+    """Switch a disabled or paused webhook on: what was held is due now."""
+    return _start(webhook, actor, Webhook.State.DISABLED)
+
+
+def resend_delivery(*, delivery: Delivery, actor: Actor) -> Delivery:
+    """Send a delivery's event to its webhook once more, with the same `webhook-id` and bytes, as a new delivery.
+
+    Raises `Conflict` `webhook_archived`, `webhook_paused` or `webhook_disabled`.
+    """
+    with transaction.atomic():
+        webhook = _sendable(delivery.webhook)
+        names = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
+        copy = Delivery(**{name: getattr(delivery, name) for name in names} | _fresh())
+        copy.save(force_insert=True)
+        record_audit(actor, "delivery.resend", delivery, data={"webhook": str(webhook.pk), "resend": str(copy.pk)})
+        wake_engine()
+    return copy
+
+
+def resend_failed_since(*, webhook: Webhook, actor: Actor, since: datetime, until: datetime | None = None) -> int:
+    """Resend every event whose newest delivery to `webhook` failed and was made from `since` on (before `until`).
+
+    What was delivered meanwhile, or is still under way, is left alone. Returns how many were made. Raises
+    `Conflict` as `resend_delivery` does.
+    """
+    with transaction.atomic():
+        locked = _sendable(webhook)
+        made = _copy_failed(locked, since, until or now())
+        if made:
+            facts = {"since": since.isoformat(), "until": until.isoformat() if until else None, "made": made}
+            record_audit(actor, "webhook.resend_failed", locked, data=facts)
+            wake_engine()
+    return made
+
+
+def failed_since(webhook: Webhook, since: datetime, until: datetime | None = None) -> models.QuerySet[Delivery]:
+    """The deliveries that `resend_failed_since` would resend: failed, with nothing newer for the same event."""
+    other = Delivery.objects.filter(webhook_id=models.OuterRef("webhook_id"), event_id=models.OuterRef("event_id"))
+    done = [Delivery.State.DELIVERED, Delivery.State.PENDING, Delivery.State.HELD]
+    better = other.filter(models.Q(state__in=done) | models.Q(pk__gt=models.OuterRef("pk")))
+    return Delivery.objects.filter(
+        ~models.Exists(better),
+        webhook=webhook,
+        state=Delivery.State.FAILED,
+        created_at__gte=since,
+        created_at__lt=until or now(),
+    )
+
+
+def webhook_limit(organisation: Organisation) -> int:
+    """How many webhooks the organisation may have."""
+    limit = organisation.webhook_limit
+    return settings.WEBHOOKS_PER_ORGANISATION if limit is None else limit
+
+
+def events_of(webhook: Webhook) -> list[str]:
+    """Names of the events a webhook wants, in catalogue order."""
+    wanted = {subscription.event_type for subscription in webhook.subscriptions.all()}
+    return [name for name in EVENT_TYPES if name in wanted]
+
+
+def clean_secret(field: str, value: Any) -> str:
+    """A signing secret of the customer's own. Raises `Invalid` naming `field` and the rule it breaks."""
+    try:
+        secret_bytes(value)
+    except ValueError as error:
+        raise Invalid.field(field, str(error)) from None
+    return value
+
+
+def clean_events(field: str, value: Any) -> list[str]:
+    """Subscription names without repeats, in catalogue order. Raises `Invalid` for an unknown one."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise Invalid.field(field, _("Must be a list of event names."))
+    names = list(value)
+    for name in names:
+        if not isinstance(name, str) or name not in EVENT_TYPES:
+            raise Invalid.field(
+                field,
+                _("%(name)s is no event; there are %(events)s.")
+                % {"name": ascii(name)[:60], "events": ", ".join(EVENT_TYPES)},
+            )
+    return [name for name in EVENT_TYPES if name in names]
+
+
+def _clean_choice(choices: type[models.TextChoices]) -> Any:
+    def clean(field: str, value: Any) -> str:
+        if value not in choices.values:
+            raise Invalid.field(field, _("Must be one of: %(choices)s.") % {"choices": ", ".join(choices.values)})
+        return value
+
+    return clean
+
+
+def _clean_flag(field: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Invalid.field(field, _("Must be true or false."))
+    return value
+
+
+_CLEANERS = {
+    "name": lambda field, value: clean_text(field, value, minimum=1),
+    "callback_url": check_url,
+    "events": clean_events,
+    "custom_values": _clean_flag,
+    "format": _clean_choice(Webhook.Format),
+    "ordering": _clean_choice(Webhook.Ordering),
+    "headers": lambda field, value: dump_headers(clean_headers(field, value)),
+}
+
+
+def _clean(values: dict[str, Any], *, secret: str | None = None) -> dict[str, Any]:
+    """`values` as they are stored. Raises one `Invalid` with the errors of all fields."""
+    errors: dict[str, list[str]] = {}
+    cleaned = {}
+    for name, value in values.items():
+        try:
+            cleaned[name] = _CLEANERS[name](WIRE_NAMES[name], value)
+        except Invalid as refusal:
+            errors.update(refusal.errors)
+    if secret is not None:
+        try:
+            clean_secret("secret", secret)
+        except Invalid as refusal:
+            errors.update(refusal.errors)
+    if errors:
+        raise Invalid(errors)
+    return cleaned
+
+
+def _refuse_idle(events: list[str], custom_values: bool) -> None:
+    if not events and not custom_values:
+        raise Invalid.field("events", _("Choose at least one event, or custom values."))
+
+
+def _locked(webhook: Webhook) -> Webhook:
+    """The webhook as it is now, under a row lock. Raises `Conflict` `webhook_archived`."""
+    locked = Webhook.objects.select_for_update(no_key=True).get(pk=webhook.pk)
+    if locked.archived_at is not None:
+        raise Conflict("webhook_archived", _("The webhook has been deleted."))
+    locked.organisation = webhook.organisation
+    return locked
+
+
+def _sendable(webhook: Webhook) -> Webhook:
+    """The locked webhook, if it takes deliveries now. Raises `Conflict`."""
+    locked = _locked(webhook)
+    if locked.state != Webhook.State.ACTIVE:
+        raise Conflict(
+            f"webhook_{locked.state}", _("The webhook is %(state)s.") % {"state": locked.get_state_display().lower()}
+        )
+    return locked
+
+
+def _refresh(webhook: Webhook, locked: Webhook) -> Webhook:
+    """Let the caller's instance show what was saved."""
+    for field in Webhook._meta.concrete_fields:
+        setattr(webhook, field.attname, getattr(locked, field.attname))
+    return webhook
+
+
+def _save(webhook: Webhook, changed: list[str] | None = None) -> None:
+    """Save, and put the one-custom-values constraint into words. Raises `Invalid`."""
+    try:
+        with transaction.atomic():
+            webhook.save(update_fields=changed)
+    except IntegrityError:
+        others = Webhook.objects.filter(organisation=webhook.organisation_id, custom_values=True, archived_at=None)
+        if webhook.custom_values and others.exclude(pk=webhook.pk).exists():
+            raise Invalid.field(
+                "customValues",
+                _("Another webhook of the organisation serves custom values already; only one may."),
+                code="custom_values_taken",
+            ) from None
+        raise
+
+
+def _subscribe(webhook: Webhook, events: list[str]) -> None:
+    moment = now()
+    Subscription.objects.bulk_create(
+        Subscription(organisation_id=webhook.organisation_id, webhook=webhook, event_type=event, created_at=moment)
+        for event in events
+    )
+
+
+def _facts(webhook: Webhook, events: list[str]) -> dict[str, Any]:
+    """What the audit trail tells of a webhook's settings. Header values may be secrets and are left out."""
+    return {
+        "callbackUrl": redact_url(webhook.callback_url),
+        "events": events,
+        "customValues": webhook.custom_values,
+        "format": webhook.format,
+        "ordering": webhook.ordering,
+    }
+
+
+def _stop(webhook: Webhook, actor: Actor, state: Webhook.State, reason: str) -> Webhook:
+    with transaction.atomic():
+        locked = _locked(webhook)
+        if locked.state == state:
+            return _refresh(webhook, locked)
+        if locked.state == Webhook.State.DISABLED:
+            raise Conflict("webhook_disabled", _("The webhook is disabled; enable it instead."))
+        _set_state(locked, state, reason)
+        # What is leased is being sent now; its outcome decides. The engine holds what is made from here on.
+        held = Delivery.objects.filter(webhook=locked, state=Delivery.State.PENDING, lease_token=None).update(
+            state=Delivery.State.HELD, next_attempt_at=None
+        )
+        record_audit(actor, _STATE_VERBS[state], locked, data={"reason": reason, "held": held})
+    return _refresh(webhook, locked)
+
+
+def _start(webhook: Webhook, actor: Actor, expected: Webhook.State) -> Webhook:
+    with transaction.atomic():
+        locked = _locked(webhook)
+        if locked.state == Webhook.State.ACTIVE:
+            return _refresh(webhook, locked)
+        if locked.state == Webhook.State.DISABLED and expected != Webhook.State.DISABLED:
+            raise Conflict("webhook_disabled", _("The webhook is disabled; enable it instead."))
+        verb = "webhook.resume" if locked.state == Webhook.State.PAUSED else "webhook.enable"
+        _set_state(locked, Webhook.State.ACTIVE, "")
+        released = Delivery.objects.filter(webhook=locked, state=Delivery.State.HELD).update(
+            state=Delivery.State.PENDING, next_attempt_at=now()
+        )
+        record_audit(actor, verb, locked, data={"released": released})
+        wake_engine()
+    return _refresh(webhook, locked)
+
+
+_STATE_VERBS = {Webhook.State.PAUSED: "webhook.pause", Webhook.State.DISABLED: "webhook.disable"}
+
+
+def _set_state(webhook: Webhook, state: Webhook.State, reason: str) -> None:
+    webhook.state, webhook.state_reason, webhook.state_changed_at = state, reason, now()
+    webhook.save(update_fields=["state", "state_reason", "state_changed_at"])
+
+
+def _fresh() -> dict[str, Any]:
+    """What a resend does not share with the delivery it repeats."""
+    moment = now()
+    return {
+        "kind": Delivery.Kind.RESEND.value,
+        "state": Delivery.State.PENDING.value,
+        "next_attempt_at": moment,
+        "lease_token": None,
+        "attempt_count": 0,
+        "blocks": False,
+        "last_status_code": None,
+        "last_error": "",
+        "created_at": moment,
+        "finished_at": None,
+    }
+
+
+def _copy_failed(webhook: Webhook, since: datetime, until: datetime) -> int:
+    """INSERT … SELECT of fresh copies, since there may be hundreds of thousands. Returns how many."""
+    connection = connections[router.db_for_write(Delivery)]
+    quote = connection.ops.quote_name
+    fresh = _fresh()
+    fields = [field for field in Delivery._meta.concrete_fields if not field.primary_key]
+    columns = ", ".join(quote(field.column) for field in fields)
+    chosen = ", ".join("%s" if field.attname in fresh else f"source.{quote(field.column)}" for field in fields)
+    values = [field.get_db_prep_save(fresh[field.attname], connection) for field in fields if field.attname in fresh]
+    inner, params = failed_since(webhook, since, until).order_by().values("pk").query.sql_with_params()
+    table = quote(Delivery._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({columns}) SELECT {chosen} FROM {table} AS source "
+            f"WHERE source.{quote('id')} IN ({inner}) ORDER BY source.{quote('id')}",
+            [*values, *params],
+        )
+        return cursor.rowcount

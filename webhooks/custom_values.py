@@ -1,0 +1,106 @@
+"""The custom value request: one GET that asks a customer's endpoint for the values of `<<field>>`s.
+
+The panel's test and the bots use this one client, so that a test shows what a run gets.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from django.utils.translation import gettext as _
+
+from core.errors import Invalid
+from core.text import FIELDS_MAX, clean_field_name
+from organisations.models import Organisation
+from webhooks.models import Webhook
+
+#: Seconds from the first byte of the first try to the last byte of the last.
+DEADLINE = 5.0
+#: Seconds before the one retry after a connection failure.
+RETRY_AFTER = 0.1
+PLACEHOLDER = re.compile(r"<<([^<>]*)>>")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint's answer gave: values by field, and the fields it gave none for.
+
+    `problem` is "" or the reason why the answer as a whole, or some value in it, could not be used.
+    """
+
+    values: Mapping[str, str]
+    missing: tuple[str, ...]
+    problem: str = ""
+
+
+def fields_in(text: str) -> list[str]:
+    """Names of the `<<field>>`s in `text`, without repeats, in order of first use."""
+    return list(dict.fromkeys(match.strip() for match in PLACEHOLDER.findall(text) if match.strip()))
+
+
+def clean_fields(field_name: str, value: Any) -> list[str]:
+    """Field names to ask for, without repeats, in order of first use. Raises `Invalid` naming `field_name`."""
+    if not isinstance(value, list) or not value:
+        raise Invalid.field(field_name, _("Must be a list of at least one field name."))
+    if len(value) > FIELDS_MAX:
+        raise Invalid.field(field_name, _("Must have at most %(maximum)d fields.") % {"maximum": FIELDS_MAX})
+    return list(dict.fromkeys(clean_field_name(field_name, name) for name in value))
+
+
+def build_url(callback_url: str, *, customer_uid: str, address: str, fields: Iterable[str]) -> str:
+    """The URL that asks for `fields`: the callback URL with its own query kept and ours behind it.
+
+    Fields are numbered from 1 in order of first use; everything is percent-encoded (RFC 3986, a space is %20).
+    """
+    pairs = [("customerUID", customer_uid), ("outboundChannelAddress", address)]
+    pairs += [(f"param{number}", name) for number, name in enumerate(dict.fromkeys(fields), start=1)]
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in pairs)
+    parts = urlsplit(callback_url)
+    own = parts.query.rstrip("&")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", f"{own}&{query}" if own else query, ""))
+
+
+def parse_answer(body: bytes, fields: Iterable[str]) -> Answer:
+    """Read an endpoint's answer: a JSON object by field name, or a list of `{"name", "value"}`.
+
+    Strings, numbers and booleans are values; null and an absent field are missing, and so is a nested value, which
+    is named in `problem`. Numbers keep the digits they were sent with.
+    """
+    asked = tuple(dict.fromkeys(fields))
+    try:
+        data = json.loads(body, parse_float=_Digits, parse_int=_Digits, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return Answer({}, asked, _("The answer is not JSON."))
+    if isinstance(data, list):
+        if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in data):
+            return Answer({}, asked, _('The list must hold objects with "name" and "value".'))
+        data = {item["name"]: item.get("value") for item in data}
+    if not isinstance(data, dict):
+        return Answer({}, asked, _("The answer must be a JSON object or a list of name and value."))
+    values = {}
+    nested = []
+    for name in asked:
+        value = data.get(name)
+        if isinstance(value, dict | list):
+            nested.append(name)
+        elif value is not None:
+            values[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    problem = ""
+    if nested:
+        problem = _("Not a string, number or boolean: %(names)s.") % {"names": ", ".join(nested)}
+    return Answer(values, tuple(name for name in asked if name not in values), problem)
+
+
+class _Digits(str):
+    """A JSON number as it was written: 150.50 must not become 150.5."""
+
+
+def _refuse_constant(name: str) -> Any:
+    """NaN and Infinity are no JSON (RFC 8259 §6)."""
+    raise ValueError(name)
