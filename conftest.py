@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -96,3 +97,9 @@ def globex(db: None) -> Cast:
 def staff(db: None) -> User:
     """A member of staff who is a superuser."""
     return User.objects.create_superuser("staff@webio.example", PASSWORD)
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(settings: Any) -> None:
+    """Each test makes ten people; a slow hash would be most of its time."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
