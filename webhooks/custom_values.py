@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -17,8 +16,6 @@ from django.utils.translation import gettext as _
 
 from core.errors import Invalid
 from core.text import FIELDS_MAX, clean_field_name
-from organisations.models import Organisation
-from webhooks.models import Webhook
 
 #: Seconds from the first byte of the first try to the last byte of the last.
 DEADLINE = 5.0

@@ -1,0 +1,59 @@
+"""Webhooks and deliveries for the tests of this app."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from conftest import Cast
+from conversations.models import Event
+from core.actors import SYSTEM
+from core.clock import now
+from webhooks.actions import create_webhook
+from webhooks.models import Delivery, Webhook
+
+
+def make_webhook(cast: Cast, **changes: Any) -> Webhook:
+    """A webhook of the cast that wants inbound messages and payments."""
+    values: dict[str, Any] = {
+        "name": "orders",
+        "callback_url": "https://hooks.example.com/in",
+        "events": ["inboundMessage", "payment"],
+        **changes,
+    }
+    return create_webhook(organisation=cast.organisation, actor=SYSTEM, **values)[0]
+
+
+def make_delivery(cast: Cast, webhook: Webhook, **changes: Any) -> Delivery:
+    """A delivery of the cast's first inbound message, pending unless told otherwise.
+
+    Every one after the first for the same webhook is a resend: the event itself is delivered once.
+    """
+    event = Event.objects.filter(organisation=cast.organisation, type="inboundMessage").earliest("id")
+    again = Delivery.objects.filter(webhook=webhook, event=event, kind="event").exists()
+    moment = now() - timedelta(hours=1)
+    values: dict[str, Any] = {
+        "kind": "resend" if again else "event",
+        "state": "pending",
+        "next_attempt_at": moment if changes.get("state", "pending") == "pending" else None,
+        "created_at": moment,
+        **changes,
+    }
+    return Delivery.objects.create(
+        organisation=cast.organisation,
+        webhook=webhook,
+        event=event,
+        event_type=event.type,
+        conversation_id=event.conversation_id,
+        seq=event.seq,
+        format=webhook.format,
+        **values,
+    )
+
+
+@pytest.fixture
+def webhook(acme: Cast) -> Webhook:
+    """A webhook of acme."""
+    return make_webhook(acme)
