@@ -1,15 +1,37 @@
-"""One settings file; everything that differs between machines comes from the environment."""
+"""One settings file; everything that differs between machines comes from the environment (or a `.env` file).
 
+The table of variables is in docs/operations.md. Unsafe defaults exist only under DEBUG or DEMO; elsewhere
+`webio.checks` refuses them with a coded error.
+"""
+
+from __future__ import annotations
+
+import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import environ
+from csp.constants import NONE, SELF
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
+environ.Env.read_env(str(BASE_DIR / ".env"))
 
 DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="insecure-development-key-do-not-use-in-production")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+#: The demo of `make demo`: unsafe defaults are fine on one machine with sample data.
+DEMO = env.bool("DEMO", default=False)
+TESTING = "pytest" in sys.modules
+RELAXED = DEBUG or DEMO or TESTING
+
+INSECURE_SECRET_KEY = "insecure-key-for-development-and-demo-only-never-for-production"
+SECRET_KEY = env.str("SECRET_KEY", default=INSECURE_SECRET_KEY)
+#: urlsafe base64 of 32 bytes each; the first encrypts, all decrypt.
+FIELD_ENCRYPTION_KEYS = env.list("FIELD_ENCRYPTION_KEYS", default=[])
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["*"] if RELAXED else ["localhost", "127.0.0.1", "[::1]"])
+#: Where people reach this installation: links in mails start with it.
+PUBLIC_URL = env.str("PUBLIC_URL", default="http://localhost:8000")
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL])
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -17,8 +39,16 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "csp",
+    "django_htmx",
     "rest_framework",
+    "drf_spectacular",
     "django_q",
     "core",
     "organisations",
@@ -30,13 +60,20 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "core.logs.RequestLogMiddleware",
+    "core.metrics.MetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
 ]
 
 ROOT_URLCONF = "webio.urls"
@@ -57,26 +94,186 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["OPTIONS"] = {
+# --- database -----------------------------------------------------------------------------------------------
+
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
+}
+_database = DATABASES["default"]
+SQLITE = _database["ENGINE"] == "django.db.backends.sqlite3"
+if SQLITE:
+    # Immediate transactions take the write lock at their start: a deferred one that reads first and then writes
+    # fails at once when another writer came between, however long the time-out.
+    _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "init_command": (
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536; PRAGMA mmap_size=268435456;"
+        ),
     }
+    _database["CONN_MAX_AGE"] = None
+else:
+    # `manage.py up` asks for a pool in the web process. Workers fork, and a pool does not survive that.
+    if env.bool("DATABASE_POOL", default=False):
+        _database["OPTIONS"] = {
+            **_database.get("OPTIONS", {}),
+            "pool": {"min_size": 1, "max_size": env.int("DATABASE_POOL_SIZE", default=20), "timeout": 10},
+        }
+        _database["CONN_MAX_AGE"] = 0
+    else:
+        _database["CONN_MAX_AGE"] = 60
+    _database["DISABLE_SERVER_SIDE_CURSORS"] = env.bool("DATABASE_PGBOUNCER", default=False)
+ATOMIC_REQUESTS = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- broker, cache and workers ------------------------------------------------------------------------------
+
+#: redis://…; empty: the database is the broker.
+BROKER_URL = env.str("BROKER_URL", default="")
+#: How many drains send deliveries at once, over all machines. SQLite has one writer, so one drain.
+DELIVERY_DRAINS = 1 if SQLITE else env.int("DELIVERY_DRAINS", default=1)
+
+Q_CLUSTER: dict[str, Any] = {
+    "name": "webio",
+    "workers": env.int("TASK_WORKERS", default=2),
+    "queue_limit": 4,
+    "timeout": 60,
+    # Counted from dequeue: must outlast the time-out, or a running task is run again beside itself.
+    "retry": 120,
+    "ack_failures": True,
+    # Retries belong to our rows.
+    "max_attempts": 1,
+    # Saving successful tasks locks all kept results for each task.
+    "save_limit": -1,
+    "catch_up": False,
+    "recycle": 5000,
+    "poll": 0.05,
+    "log_level": "WARNING",
+    "label": "Tasks",
+    "ALT_CLUSTERS": {
+        # Drains wait while idle: in a cluster of their own they keep nobody else waiting.
+        "deliveries": {"workers": DELIVERY_DRAINS, "queue_limit": 2, "recycle": 500, "scheduler": False},
+    },
+}
+if BROKER_URL:
+    Q_CLUSTER["redis"] = BROKER_URL
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": BROKER_URL}}
+else:
+    Q_CLUSTER["orm"] = "default"
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+# --- people -------------------------------------------------------------------------------------------------
+
 AUTH_USER_MODEL = "organisations.User"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "optional"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_LOGOUT_REDIRECT_URL = "/"
+#: People come by invitation.
+SIGN_UP_OPEN = env.bool("SIGN_UP_OPEN", default=False)
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "Webio"
+
+SESSION_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=not RELAXED)
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=not RELAXED)
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=0 if RELAXED else 31_536_000)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if env.bool("BEHIND_PROXY", default=False):
+    # Only behind a proxy that always sets or removes this header itself.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+
+EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://" if RELAXED else "smtp://localhost:25")
+vars().update(EMAIL_CONFIG)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"Webio <no-reply@{urlsplit(PUBLIC_URL).hostname}>")
+
+# --- the product --------------------------------------------------------------------------------------------
+
+#: Per organisation: "<number>/<second|minute|hour>"; "0" turns it and every other API throttle off.
+API_RATE_LIMIT = env.str("API_RATE_LIMIT", default="1000/minute")
+#: CIDRs the sender may reach besides the public internet.
+OUTBOUND_ALLOWED_NETWORKS = env.list("OUTBOUND_ALLOWED_NETWORKS", default=[])
+#: Egress proxy for requests to customers; empty for none.
+OUTBOUND_PROXY = env.str("OUTBOUND_PROXY", default="")
+WEBHOOKS_PER_ORGANISATION = env.int("WEBHOOKS_PER_ORGANISATION", default=32)
+#: Bearer token for /metrics; empty: only this machine may read it.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+
+# --- language, files, logs ----------------------------------------------------------------------------------
 
 LANGUAGE_CODE = "en-gb"
+LANGUAGES = [("en-gb", "English")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
-STATIC_URL = "static/"
+
+STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if RELAXED
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+# Without `collectstatic`, the finders serve the files themselves.
+WHITENOISE_USE_FINDERS = RELAXED
+WHITENOISE_AUTOREFRESH = DEBUG
 
-Q_CLUSTER = {"name": "webio", "orm": "default", "timeout": 60, "retry": 120}
-FIELD_ENCRYPTION_KEYS = env.list("FIELD_ENCRYPTION_KEYS", default=[])
-OUTBOUND_ALLOWED_NETWORKS = env.list("OUTBOUND_ALLOWED_NETWORKS", default=[])
-API_RATE_LIMIT = env.str("API_RATE_LIMIT", default="1000/minute")
-BROKER_URL = env.str("BROKER_URL", default="")
-WEBHOOKS_PER_ORGANISATION = env.int("WEBHOOKS_PER_ORGANISATION", default=32)
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+#: "json" for machines, "text" for people.
+LOG_FORMAT = env.str("LOG_FORMAT", default="text" if RELAXED else "json")
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"context": {"()": "core.logs.ContextFilter"}},
+    "formatters": {
+        "json": {"()": "core.logs.JsonFormatter"},
+        "text": {"()": "core.logs.TextFormatter"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["context"]},
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        "django.server": {"handlers": [], "propagate": True},
+        "django.request": {"level": "ERROR"},
+        "django-q": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+    },
+}

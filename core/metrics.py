@@ -1,0 +1,88 @@
+"""/metrics for Prometheus: what the database knows, told by collectors, and what web processes count themselves.
+
+What matters to operators (work that is due, its age, outcomes) is read from the database at scrape time, so it is
+the same whichever process is asked. Request counters live in the web process; with several of them Prometheus'
+multi-process directory (`PROMETHEUS_MULTIPROC_DIR`) adds them up.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import time
+from collections.abc import Callable, Iterable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Metric,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+Collect = Callable[[], Iterable[Metric]]
+
+_collectors: list[Collect] = []
+
+REQUESTS = Counter("webio_http_requests", "Requests answered", ["route", "method", "status"])
+SECONDS = Histogram("webio_http_request_seconds", "Time to answer", ["route"])
+
+
+def register(collect: Collect) -> None:
+    """Add a function that reads metric families from the database at scrape time."""
+    if collect not in _collectors:
+        _collectors.append(collect)
+
+
+class _Database(Collector):
+    def collect(self) -> Iterable[Metric]:
+        for collect in _collectors:
+            yield from collect()
+
+
+class MetricsMiddleware:
+    """Counts answers by route, never by path: paths carry ids."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        began = time.perf_counter()
+        response = self.get_response(request)
+        match = request.resolver_match
+        route = match.route if match is not None else "(none)"
+        REQUESTS.labels(route, request.method or "", str(response.status_code)).inc()
+        SECONDS.labels(route).observe(time.perf_counter() - began)
+        return response
+
+
+def may_read(request: HttpRequest) -> bool:
+    """With METRICS_TOKEN set, whoever shows it; without, only this machine, and not through a proxy."""
+    if settings.METRICS_TOKEN:
+        shown = request.headers.get("Authorization", "")
+        return hmac.compare_digest(shown.encode(), f"Bearer {settings.METRICS_TOKEN}".encode())
+    return request.META.get("REMOTE_ADDR") in ("127.0.0.1", "::1") and "X-Forwarded-For" not in request.headers
+
+
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus text format; 403 for those who may not read it."""
+    if not may_read(request):
+        return HttpResponse("Forbidden\n", status=403, content_type="text/plain")
+    database = CollectorRegistry()
+    database.register(_Database())
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        processes = CollectorRegistry()
+        MultiProcessCollector(processes)
+    else:
+        processes = REGISTRY
+    return HttpResponse(generate_latest(database) + generate_latest(processes), content_type=CONTENT_TYPE_LATEST)

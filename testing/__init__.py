@@ -1,0 +1,1 @@
+"""Runs the checks and the tests; shared parts of the tests."""
