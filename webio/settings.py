@@ -225,6 +225,8 @@ API_RATE_LIMIT = env.str("API_RATE_LIMIT", default="1000/minute")
 OUTBOUND_ALLOWED_NETWORKS = env.list("OUTBOUND_ALLOWED_NETWORKS", default=[])
 #: Egress proxy for requests to customers; empty for none.
 OUTBOUND_PROXY = env.str("OUTBOUND_PROXY", default="")
+#: CA certificates that endpoints are verified against; empty for the usual public ones.
+OUTBOUND_CA_FILE = env.str("OUTBOUND_CA_FILE", default="")
 WEBHOOKS_PER_ORGANISATION = env.int("WEBHOOKS_PER_ORGANISATION", default=32)
 #: Bearer token for /metrics; empty: only this machine may read it.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")

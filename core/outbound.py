@@ -1,0 +1,367 @@
+"""The only door out: every request to an address that a customer can influence goes through here.
+
+Built on libcurl, because three things hold there: the deadline covers the whole request, a dripping body included;
+the socket is opened by our own function, which judges the address really dialled (`core.addresses.refusal`); and
+many transfers share one thread and their connections. Redirects are not followed, answers are not decompressed, the
+proxy variables of the environment are ignored, TLS is always verified, and memory is bounded whatever comes back.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import certifi
+import pycurl
+from django.conf import settings
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from core.addresses import refusal
+
+#: What is kept of an answer's body, bytes. The rest is read and dropped.
+BODY_KEPT = 16 * 1024
+#: Past this many bytes of body the transfer is ended; the status that came counts.
+BODY_READ = 1024 * 1024
+#: More header bytes than this end the transfer as "too_large".
+HEADERS_READ = 64 * 1024
+CONNECT_SECONDS = 5.0
+#: Seconds an idle connection is kept.
+KEEP_ALIVE_SECONDS = 60
+
+#: Error classes: the code that is stored and sent, and what people read. Deliberately the same for a port that is
+#: closed and one that is filtered, so that the log is no port scanner.
+ERRORS: dict[str, str | Promise] = {
+    "dns": _("The host name could not be resolved."),
+    "refused_address": _("The host's address is not on the public internet."),
+    "connect": _("No connection could be made."),
+    "tls": _("The TLS connection could not be made or its certificate is not valid."),
+    "timeout": _("There was no complete answer in time."),
+    "reset": _("The connection ended before the answer was complete."),
+    "too_large": _("The answer's headers were too large."),
+    "protocol": _("The answer was not valid HTTP."),
+    "invalid_url": _("The URL is not valid."),
+}
+
+_BY_CURL_CODE = {
+    pycurl.E_URL_MALFORMAT: "invalid_url",
+    pycurl.E_UNSUPPORTED_PROTOCOL: "invalid_url",
+    pycurl.E_COULDNT_RESOLVE_HOST: "dns",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "connect",
+    pycurl.E_COULDNT_CONNECT: "connect",
+    pycurl.E_OPERATION_TIMEDOUT: "timeout",
+    pycurl.E_GOT_NOTHING: "reset",
+    pycurl.E_SEND_ERROR: "reset",
+    pycurl.E_RECV_ERROR: "reset",
+    pycurl.E_PARTIAL_FILE: "reset",
+    pycurl.E_SSL_CONNECT_ERROR: "tls",
+    pycurl.E_PEER_FAILED_VERIFICATION: "tls",
+    pycurl.E_SSL_CERTPROBLEM: "tls",
+    pycurl.E_SSL_CIPHER: "tls",
+    pycurl.E_SSL_CACERT_BADFILE: "tls",
+    pycurl.E_SSL_ISSUER_ERROR: "tls",
+    pycurl.E_SSL_INVALIDCERTSTATUS: "tls",
+}
+
+
+def header_line(name: str, value: str) -> str:
+    """`name: value` for `Request.headers`. Raises `ValueError` for line breaks, NUL and non-Latin-1 characters."""
+    line = f"{name}: {value}"
+    if any(character in line for character in "\r\n\0"):
+        raise ValueError(f"The header {name!r} contains a line break or NUL.")
+    line.encode("latin-1")
+    return line
+
+
+@dataclass(slots=True)
+class Request:
+    """One HTTP request. `headers` are whole lines (`header_line`), `deadline` is seconds for everything."""
+
+    method: str
+    url: str
+    headers: Sequence[str] = ()
+    body: bytes = b""
+    deadline: float = 15.0
+    #: `host:port:address` entries that replace DNS, for tests of rebinding.
+    resolve: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a request. Either `status` is set, or `error` is one of `ERRORS`; both when it broke off."""
+
+    status: int | None
+    error: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    truncated: bool
+    #: Milliseconds from the start to the end of each phase: dns, connect, tls, firstByte, total.
+    timings: dict[str, int]
+    #: Whether an open connection was used again.
+    reused: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """A 2xx answer that came complete and in time."""
+        return not self.error and self.status is not None and 200 <= self.status < 300
+
+    @property
+    def duration_ms(self) -> int:
+        """Milliseconds the request took."""
+        return self.timings["total"]
+
+    @property
+    def detail(self) -> str:
+        """What people read about `error`, "" without one."""
+        return str(ERRORS[self.error]) if self.error else ""
+
+
+class _Transfer:
+    """A libcurl handle with its callbacks and buffers, used for one request after another."""
+
+    __slots__ = ("_body", "_body_read", "_headers", "_headers_read", "_method", "_resolve", "_stop", "curl", "token")
+
+    def __init__(self) -> None:
+        curl = self.curl = pycurl.Curl()
+        curl.transfer = self
+        self.token: Hashable = None
+        self._method = ""
+        self._resolve: Sequence[str] = ()
+        self._reset()
+        curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.FOLLOWLOCATION, 0)
+        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        curl.setopt(pycurl.SSL_VERIFYPEER, 1)
+        curl.setopt(pycurl.SSL_VERIFYHOST, 2)
+        curl.setopt(pycurl.CAINFO, settings.OUTBOUND_CA_FILE or certifi.where())
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(CONNECT_SECONDS * 1000))
+        curl.setopt(pycurl.TCP_KEEPALIVE, 1)
+        curl.setopt(pycurl.TCP_NODELAY, 1)
+        curl.setopt(pycurl.MAXAGE_CONN, KEEP_ALIVE_SECONDS)
+        curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
+        curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
+        # An empty proxy also keeps libcurl from looking at the environment.
+        curl.setopt(pycurl.PROXY, settings.OUTBOUND_PROXY)
+        if settings.OUTBOUND_PROXY:
+            curl.setopt(pycurl.NOPROXY, "")
+
+    def _reset(self) -> None:
+        self._headers: list[bytes] = []
+        self._headers_read = 0
+        self._body = bytearray()
+        self._body_read = 0
+        self._stop = ""
+
+    def prepare(self, request: Request, token: Hashable) -> None:
+        """Load the next request."""
+        self._reset()
+        self.token = token
+        curl = self.curl
+        if request.method != self._method:
+            self._method = request.method
+            if request.method == "GET":
+                curl.setopt(pycurl.HTTPGET, 1)
+            else:
+                curl.setopt(pycurl.POST, 1)
+                curl.setopt(pycurl.CUSTOMREQUEST, request.method)
+        if request.method != "GET":
+            curl.setopt(pycurl.POSTFIELDS, request.body)
+        curl.setopt(pycurl.URL, request.url)
+        # Without these, libcurl adds an Accept of its own and waits for "100 Continue" on larger bodies.
+        curl.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:", "Accept:"])
+        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(request.deadline * 1000)))
+        if request.resolve or self._resolve:
+            self._resolve = request.resolve
+            curl.setopt(pycurl.RESOLVE, list(request.resolve))
+
+    def _open(self, purpose: int, address: Any) -> Any:
+        """Open the socket libcurl asks for, unless its address must not be dialled."""
+        if not settings.OUTBOUND_PROXY and refusal(address.addr[0]) is not None:
+            self._stop = "refused_address"
+            return pycurl.SOCKET_BAD
+        return socket.socket(address.family, address.socktype, address.protocol)
+
+    def _on_header(self, line: bytes) -> int | None:
+        self._headers_read += len(line)
+        if self._headers_read > HEADERS_READ:
+            self._stop = "too_large"
+            return -1
+        if line.startswith(b"HTTP/"):
+            # A new block: what came before was informational (1xx).
+            self._headers = []
+        else:
+            self._headers.append(line)
+        return None
+
+    def _on_body(self, data: bytes) -> int | None:
+        room = BODY_KEPT - len(self._body)
+        if room > 0:
+            self._body += data[:room]
+        self._body_read += len(data)
+        if self._body_read > BODY_READ:
+            self._stop = "enough"
+            return -1
+        return None
+
+    def outcome(self, code: int) -> Outcome:
+        """What came of the finished request; `code` is libcurl's, 0 for none."""
+        curl = self.curl
+        error = ""
+        if code and self._stop != "enough":
+            error = self._stop or _BY_CURL_CODE.get(code, "protocol")
+        getinfo = curl.getinfo
+        return Outcome(
+            status=getinfo(pycurl.RESPONSE_CODE) or None,
+            error=error,
+            headers=_parse_headers(self._headers),
+            body=bytes(self._body),
+            truncated=self._body_read > BODY_KEPT,
+            timings={
+                "dns": int(getinfo(pycurl.NAMELOOKUP_TIME) * 1000),
+                "connect": int(getinfo(pycurl.CONNECT_TIME) * 1000),
+                "tls": int(getinfo(pycurl.APPCONNECT_TIME) * 1000),
+                "firstByte": int(getinfo(pycurl.STARTTRANSFER_TIME) * 1000),
+                "total": int(getinfo(pycurl.TOTAL_TIME) * 1000),
+            },
+            reused=not error and not getinfo(pycurl.NUM_CONNECTS),
+        )
+
+
+def _parse_headers(lines: list[bytes]) -> list[tuple[str, str]]:
+    """(lower-case name, value) pairs; lines that are no headers are left out."""
+    found = []
+    for line in lines:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if colon:
+            found.append((name.strip().lower(), value.strip()))
+    return found
+
+
+def fetch(request: Request) -> Outcome:
+    """Make one request and wait for it. Never raises for what the network does; blocks up to the deadline."""
+    transfer = _Transfer()
+    code = 0
+    try:
+        transfer.prepare(request, None)
+        transfer.curl.perform()
+    except pycurl.error as error:
+        code = error.args[0]
+    try:
+        return transfer.outcome(code)
+    finally:
+        transfer.curl.close()
+
+
+@dataclass
+class Stream:
+    """Many requests at once in one thread, with connections kept open: submit, then poll for what is done.
+
+    `connections` is how many idle connections are kept. Not thread-safe.
+    """
+
+    connections: int = 512
+    in_flight: int = 0
+    _idle: list[_Transfer] = field(default_factory=list)
+    _timer: float | None = None
+
+    def __post_init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, int] = {}
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, self.connections)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._refused: list[tuple[Hashable, Outcome]] = []
+
+    def watch(self, descriptor: int) -> None:
+        """Also end `poll` when `descriptor` becomes readable, such as the pipe of a wake-up."""
+        self._selector.register(descriptor, selectors.EVENT_READ, "extra")
+
+    def submit(self, request: Request, token: Hashable) -> None:
+        """Start a request. `poll` gives `token` back with its outcome."""
+        transfer = self._idle.pop() if self._idle else _Transfer()
+        self.in_flight += 1
+        try:
+            transfer.prepare(request, token)
+        except pycurl.error as error:
+            self._refused.append((token, transfer.outcome(error.args[0])))
+            self._idle.append(transfer)
+            return
+        self._multi.add_handle(transfer.curl)
+
+    def poll(self, timeout: float) -> list[tuple[Hashable, Outcome]]:
+        """Work until something is done, a watched descriptor is readable, or `timeout` seconds are over."""
+        deadline = time.monotonic() + timeout
+        while True:
+            now = time.monotonic()
+            wait = deadline - now
+            if self._timer is not None:
+                wait = min(wait, self._timer - now)
+            if self._refused:
+                wait = 0.0
+            extra = False
+            for key, events in self._selector.select(max(0.0, wait)):
+                if key.data == "extra":
+                    extra = True
+                    continue
+                flags = (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
+                    pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
+                )
+                self._multi.socket_action(key.fd, flags)
+            if self._timer is not None and time.monotonic() >= self._timer:
+                self._timer = None
+                self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            done = self._collect()
+            if done or extra or time.monotonic() >= deadline:
+                return done
+
+    def close(self) -> None:
+        """Drop everything that is under way and close all connections."""
+        self._multi.close()
+        self._selector.close()
+
+    def _collect(self) -> list[tuple[Hashable, Outcome]]:
+        done, self._refused = self._refused, []
+        while True:
+            queued, succeeded, failed = self._multi.info_read()
+            for curl in succeeded:
+                done.append(self._finish(curl, 0))
+            for curl, code, _message in failed:
+                done.append(self._finish(curl, code))
+            if not queued:
+                break
+        self.in_flight -= len(done)
+        return done
+
+    def _finish(self, curl: pycurl.Curl, code: int) -> tuple[Hashable, Outcome]:
+        transfer: _Transfer = curl.transfer
+        self._multi.remove_handle(curl)
+        outcome = transfer.outcome(code)
+        self._idle.append(transfer)
+        return transfer.token, outcome
+
+    def _on_socket(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:
+        if what == pycurl.POLL_REMOVE:
+            if self._watched.pop(descriptor, None) is not None:
+                self._selector.unregister(descriptor)
+            return
+        events = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
+            selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
+        )
+        before = self._watched.get(descriptor)
+        if before == events:
+            return
+        self._watched[descriptor] = events
+        if before is None:
+            self._selector.register(descriptor, events)
+        else:
+            self._selector.modify(descriptor, events)
+
+    def _on_timer(self, milliseconds: int) -> None:
+        self._timer = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
