@@ -1,0 +1,159 @@
+"""Long-running loops as django-q tasks: the delivery engine, the sandbox carrier.
+
+A loop runs in slices. Before a slice ends it queues its successor, so a worker is never held for ever and a cluster
+stops when it is told to. How many run at once is limited by slots: rows with a lease that the running slice renews.
+A loop that died leaves a slot whose lease runs out; `ensure` sees that and queues a start. `ensure` is called by
+`manage.py up` every few seconds, by the sweep, and by wake-ups that find nobody at work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.db import close_old_connections
+from django_q.brokers import Broker, get_broker
+from django_q.tasks import async_task
+
+from core.clock import now
+from core.models import Slot
+
+log = logging.getLogger("webio.loops")
+
+#: How long a slice runs, seconds. With a request's deadline and a flush it stays below the task time-out of 60.
+SLICE_SECONDS = 20.0
+#: A slot whose holder was silent for this long is free, and how often the holder speaks.
+LEASE = timedelta(seconds=10)
+RENEW_SECONDS = 2.0
+#: A queued start that did not happen is queued again after this long.
+QUEUED = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop: its name, the dotted path of its django-q task, the cluster it runs in and how many run at once."""
+
+    name: str
+    task: str
+    cluster: str
+    slots: Callable[[], int]
+
+
+LOOPS: dict[str, Loop] = {}
+#: What `manage.py up` calls every few seconds; each entry sees that its loop runs.
+keepalives: list[Callable[[], None]] = []
+_brokers: dict[str, Broker] = {}
+#: Set when this process is told to stop: running slices leave at once.
+_stopping = threading.Event()
+
+
+def register(loop: Loop) -> None:
+    """Make a loop known. Apps call it in `ready()`."""
+    if loop.name not in LOOPS:
+        LOOPS[loop.name] = loop
+        keepalives.append(lambda: ensure(loop.name))
+
+
+def enqueue(task: str, cluster: str) -> None:
+    """Queue a task without arguments. One broker is kept per cluster: with Redis each new one is a connection."""
+    if cluster not in _brokers:
+        _brokers[cluster] = get_broker(list_key=cluster)
+    async_task(task, broker=_brokers[cluster])
+
+
+def ensure(name: str) -> int:
+    """Queue a start for each free slot that has none queued. Returns how many were queued."""
+    loop = LOOPS[name]
+    wanted = loop.slots()
+    known = set(Slot.objects.filter(name=name).values_list("number", flat=True))
+    for number in set(range(wanted)) - known:
+        Slot.objects.get_or_create(name=name, number=number)
+    moment = now()
+    free = Slot.objects.filter(name=name, number__lt=wanted, lease_until__lte=moment, queued_until__lte=moment)
+    queued = 0
+    for pk in list(free.values_list("pk", flat=True)):
+        # The condition again, so that of several processes one queues.
+        if free.filter(pk=pk).update(queued_until=moment + QUEUED):
+            enqueue(loop.task, loop.cluster)
+            queued += 1
+    return queued
+
+
+def alive(name: str) -> int:
+    """How many runs of a loop have lately said that they are alive."""
+    return Slot.objects.filter(name=name, lease_until__gt=now()).exclude(holder="").count()
+
+
+@dataclass
+class Run:
+    """One slice of a loop. `go_on()` says whether to continue; it also renews the lease."""
+
+    slot_id: int
+    holder: str
+    ends_at: float
+    lost: bool = False
+    _renewed_at: float = field(default_factory=time.monotonic)
+
+    def go_on(self) -> bool:
+        """False when the slice is over, the process is told to stop, or the slot went to somebody else."""
+        if self.lost or _stopping.is_set():
+            return False
+        moment = time.monotonic()
+        if moment - self._renewed_at >= RENEW_SECONDS:
+            self._renewed_at = moment
+            mine = Slot.objects.filter(pk=self.slot_id, holder=self.holder)
+            self.lost = not mine.update(lease_until=now() + LEASE)
+        return not self.lost and moment < self.ends_at
+
+
+@contextlib.contextmanager
+def hold(name: str) -> Iterator[Run | None]:
+    """Hold a slot of a loop for one slice; None when all are taken. On leaving, a successor is queued.
+
+    No successor is queued when the process is told to stop, and none for a slot that was lost.
+    """
+    close_old_connections()
+    run = _acquire(name)
+    if run is None:
+        yield None
+        return
+    with _leaving_on_interrupt():
+        try:
+            yield run
+        finally:
+            mine = Slot.objects.filter(pk=run.slot_id, holder=run.holder)
+            over = now()
+            if _stopping.is_set():
+                mine.update(holder="", lease_until=over, queued_until=over)
+            elif mine.update(holder="", lease_until=over, queued_until=over + QUEUED):
+                enqueue(LOOPS[name].task, LOOPS[name].cluster)
+
+
+def _acquire(name: str) -> Run | None:
+    holder = uuid.uuid4().hex
+    moment = now()
+    free = Slot.objects.filter(name=name, number__lt=LOOPS[name].slots(), lease_until__lte=moment)
+    for pk in list(free.values_list("pk", flat=True)):
+        if free.filter(pk=pk).update(holder=holder, lease_until=moment + LEASE, queued_until=moment):
+            return Run(pk, holder, time.monotonic() + SLICE_SECONDS)
+    return None
+
+
+@contextlib.contextmanager
+def _leaving_on_interrupt() -> Iterator[None]:
+    """Workers ignore SIGINT, which a stopping supervisor sends to the whole group: a slice hears it and leaves."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: _stopping.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,154 @@
+"""Wake-ups: a hint that rows have been committed. Losing one costs a moment, since every loop also polls.
+
+Who waits hears of a commit by LISTEN/NOTIFY on PostgreSQL, by Redis when it is the broker, and on SQLite by asking
+`PRAGMA data_version`, which changes when another connection has committed and costs a microsecond.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from typing import Any
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+
+from core import loops
+
+log = logging.getLogger("webio.wakeup")
+
+#: How often SQLite's version is asked while idle, seconds.
+SQLITE_POLL = 0.005
+#: A process looks at most this often whether anybody runs the loop it wakes, seconds.
+LOOK_SECONDS = 5.0
+
+_looked: dict[str, float] = {}
+_redis: Any = None
+
+
+class _Mark:
+    """One transaction's wake-ups: the first callback after the commit sends, the others see that it has."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = False
+
+
+def wake(name: str) -> None:
+    """Wake the loop `name` when the current transaction has committed (at once outside of one).
+
+    Registered anew for every event, because a rolled-back savepoint discards what was registered inside it; sent once.
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
+    marks: dict[str, _Mark] = connection.__dict__.setdefault("webio_wake_marks", {})
+    mark = marks.get(name)
+    if mark is None or mark.sent:
+        mark = marks[name] = _Mark()
+    transaction.on_commit(lambda: _send_once(name, mark))
+
+
+def _send_once(name: str, mark: _Mark) -> None:
+    if not mark.sent:
+        mark.sent = True
+        send(name)
+
+
+def send(name: str) -> None:
+    """Wake the loop now. Never raises: the rows are there, and polls find them."""
+    try:
+        connection = connections[DEFAULT_DB_ALIAS]
+        if settings.BROKER_URL:
+            _redis_client().publish(f"webio:{name}", b"")
+        elif connection.vendor == "postgresql":
+            # After the commit and on its own: NOTIFY inside a transaction makes commits wait for each other.
+            with connection.cursor() as cursor:
+                cursor.execute(f'NOTIFY "webio_{name}"')
+        moment = time.monotonic()
+        if moment - _looked.get(name, -LOOK_SECONDS) >= LOOK_SECONDS:
+            _looked[name] = moment
+            loops.ensure(name)
+    except Exception:
+        log.exception("wake-up of %s failed", name)
+
+
+def _redis_client() -> Any:
+    global _redis
+    if _redis is None:
+        import redis
+
+        _redis = redis.Redis.from_url(settings.BROKER_URL)
+    return _redis
+
+
+class Waiter:
+    """Waits for the wake-ups of one loop. Start it before the first look at the rows, or a wake-up may fall between."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._connection: Any = None
+        self._pubsub: Any = None
+        self._version: int | None = None
+        database = connections[DEFAULT_DB_ALIAS]
+        if settings.BROKER_URL:
+            self._pubsub = _redis_client().pubsub(ignore_subscribe_messages=True)
+            self._pubsub.subscribe(f"webio:{name}")
+            self._pubsub.get_message(timeout=1)
+        elif database.vendor == "postgresql":
+            import psycopg
+
+            parameters = {
+                key: value
+                for key, value in database.get_connection_params().items()
+                if key not in ("cursor_factory", "context", "pool", "prepare_threshold", "server_side_binding")
+            }
+            self._connection = psycopg.connect(**parameters, autocommit=True)
+            self._connection.execute(f'LISTEN "webio_{name}"')
+        else:
+            path = str(database.settings_dict["NAME"])
+            uri = path if path.startswith("file:") else f"file:{path}"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            self._version = self._data_version()
+
+    def fileno(self) -> int | None:
+        """A descriptor that becomes readable on a wake-up, or None where only asking tells (SQLite)."""
+        if self._version is not None:
+            return None
+        if self._pubsub is not None:
+            found: int = self._pubsub.connection._sock.fileno()
+            return found
+        descriptor: int = self._connection.fileno()
+        return descriptor
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long to wait between two questions at most."""
+        return SQLITE_POLL if self._version is not None else 0.5
+
+    def woken(self) -> bool:
+        """Whether there was a wake-up since the last question. Raises when the connection is gone."""
+        if self._version is not None:
+            version = self._data_version()
+            changed = version != self._version
+            self._version = version
+            return changed
+        if self._pubsub is not None:
+            found = False
+            while self._pubsub.get_message(timeout=0) is not None:
+                found = True
+            return found
+        return any(True for _ in self._connection.notifies(timeout=0))
+
+    def close(self) -> None:
+        """Stop listening."""
+        with contextlib.suppress(Exception):
+            if self._pubsub is not None:
+                self._pubsub.close()
+            if self._connection is not None:
+                self._connection.close()
+
+    def _data_version(self) -> int:
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        return version
