@@ -47,8 +47,10 @@ def test_fields_of_a_text_come_in_order_without_repeats() -> None:
     "body",
     [
         {"balance": 150.5, "ok": True, "name": "Ada", "n": 7},
-        [{"name": "balance", "value": 150.5}, {"name": "ok", "value": True}, {"name": "n", "value": 7}]
-        + [{"name": "name", "value": "Ada"}],
+        [
+            {"name": name, "value": value}
+            for name, value in (("balance", 150.5), ("ok", True), ("n", 7), ("name", "Ada"))
+        ],
     ],
 )
 def test_an_object_and_a_list_of_name_and_value_are_read_alike(body: object) -> None:

@@ -1,0 +1,26 @@
+"""A request as a line for a terminal, without its secrets."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+#: Headers whose values prove who sends them.
+SECRET_HEADERS = frozenset({"x-webio-token", "webhook-signature"})
+MASK = "…"
+
+
+def mask_headers(headers: Iterable[tuple[str, str]], own: Iterable[str]) -> list[tuple[str, str]]:
+    """`headers` with the values of proofs and of the customer's `own` headers masked."""
+    hidden = SECRET_HEADERS | {name.lower() for name in own}
+    return [(name, MASK if name.lower() in hidden else value) for name, value in headers]
+
+
+def as_curl(method: str, url: str, headers: Iterable[tuple[str, str]], body: str) -> str:
+    """A curl command for a POSIX shell that makes the request."""
+    parts = ["curl", "--request", method, shlex.quote(url)]
+    lines = [" ".join(parts)]
+    lines += [f"  --header {shlex.quote(f'{name}: {value}')}" for name, value in headers]
+    if body:
+        lines.append(f"  --data-raw {shlex.quote(body)}")
+    return " \\\n".join(lines)

@@ -1,0 +1,220 @@
+"""Forms of the integration panel. They read what was typed; the rules are the verbs'."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import forms
+from django.db.models import Q
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from conversations.events import EVENT_TYPES
+from core.errors import Invalid
+from core.text import NAME_MAX
+from organisations.models import Organisation
+from webhooks.actions import events_of
+from webhooks.custom_headers import headers_of
+from webhooks.custom_values import clean_fields
+from webhooks.models import Delivery, Webhook
+from webhooks.testing import CUSTOM_VALUE
+
+#: Stands for a header value that is stored and not shown.
+MASK = "••••••••"
+
+
+def add_refusal(form: forms.Form, refusal: Invalid) -> None:
+    """Put a verb's refusal beside the fields of a form; wire names are camelCase, fields are not."""
+    for wire_name, messages in refusal.errors.items():
+        name = re.sub(r"(?<!^)([A-Z]+)", r"_\1", wire_name.partition(".")[0]).lower()
+        form.add_error(name if name in form.fields else None, messages)
+
+
+class WebhookForm(forms.Form):
+    """Add or change a webhook. `verb_arguments()` is what `create_webhook` and `update_webhook` take."""
+
+    name = forms.CharField(
+        label=_("Name"), max_length=NAME_MAX, help_text=_("For yourself, such as the system it belongs to.")
+    )
+    callback_url = forms.CharField(
+        label=_("Callback URL"),
+        max_length=2000,
+        help_text=_("https (or http) at a public address. A query of your own is kept."),
+        widget=forms.URLInput(attrs={"placeholder": "https://example.com/webio", "spellcheck": "false"}),
+    )
+    events = forms.MultipleChoiceField(label=_("Events"), required=False, widget=forms.CheckboxSelectMultiple)
+    custom_values = forms.BooleanField(
+        label=_("Serve custom values"),
+        required=False,
+        help_text=_("This URL also answers the GET request for <<field>> values. One webhook may."),
+    )
+    format = forms.ChoiceField(label=_("Format"), choices=Webhook.Format, initial=Webhook.Format.WEBIO)
+    ordering = forms.ChoiceField(label=_("Order"), choices=Webhook.Ordering, initial=Webhook.Ordering.FIRST)
+    headers = forms.CharField(
+        label=_("Extra headers"),
+        required=False,
+        help_text=_("One “Name: value” a line, sent with every request. Values are stored encrypted."),
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "placeholder": "Authorization: Bearer …"}),
+    )
+
+    def __init__(self, *args: Any, webhook: Webhook | None = None, **kwargs: Any) -> None:
+        self.stored_headers = headers_of(webhook) if webhook else {}
+        if webhook is not None:
+            kwargs["initial"] = {
+                "name": webhook.name,
+                "callback_url": webhook.callback_url,
+                "events": events_of(webhook),
+                "custom_values": webhook.custom_values,
+                "format": webhook.format,
+                "ordering": webhook.ordering,
+                "headers": "\n".join(f"{name}: {MASK}" for name in self.stored_headers),
+            }
+        super().__init__(*args, **kwargs)
+        self.fields["events"].choices = [(name, entry.label) for name, entry in EVENT_TYPES.items()]
+
+    def clean_headers(self) -> dict[str, str]:
+        """Lines of `Name: value`; the mask stands for the stored value of the same name."""
+        headers: dict[str, str] = {}
+        for line in self.cleaned_data["headers"].splitlines():
+            if not line.strip():
+                continue
+            name, colon, value = (part.strip() for part in line.partition(":"))
+            if not colon:
+                raise forms.ValidationError(gettext("Write “Name: value”, one header a line."))
+            if name in headers:
+                raise forms.ValidationError(gettext("%(name)s is given twice.") % {"name": name})
+            headers[name] = self.stored_headers.get(name, value) if value == MASK else value
+        return headers
+
+    def verb_arguments(self) -> dict[str, Any]:
+        """The cleaned values by the verbs' argument names."""
+        return {name: self.cleaned_data[name] for name in self.fields}
+
+
+class NewWebhookForm(WebhookForm):
+    """Adding may bring a signing secret along."""
+
+    secret = forms.CharField(
+        label=_("Signing secret"),
+        required=False,
+        help_text=_("Leave empty and we make one. Your own is whsec_ and base64 of 24 to 64 bytes."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def verb_arguments(self) -> dict[str, Any]:
+        return {**super().verb_arguments(), "secret": self.cleaned_data["secret"] or None}
+
+
+class CustomValueForm(forms.Form):
+    """What to ask the organisation's custom value endpoint for."""
+
+    asked = forms.CharField(
+        label=_("Field names"),
+        help_text=_("One field name a line."),
+        widget=forms.Textarea(attrs={"rows": 4, "placeholder": "balance\ndue date", "spellcheck": "false"}),
+    )
+    customer_uid = forms.CharField(label=_("Customer UID"), required=False, max_length=NAME_MAX)
+    address = forms.CharField(
+        label=_("Contact's address"),
+        required=False,
+        max_length=NAME_MAX,
+        widget=forms.TextInput(attrs={"inputmode": "tel"}),
+    )
+
+    def clean_asked(self) -> list[str]:
+        """The lines that are not empty, as field names."""
+        lines = [line.strip() for line in self.cleaned_data["asked"].splitlines()]
+        try:
+            return clean_fields("asked", [line for line in lines if line]) if any(lines) else []
+        except Invalid as refusal:
+            raise forms.ValidationError(refusal.errors["asked"]) from None
+
+
+class WebhookTestForm(CustomValueForm):
+    """What to send to a webhook at once: an event, or a custom value request when it serves them."""
+
+    event = forms.ChoiceField(label=_("What to send"))
+    field_order = ("event", "asked", "customer_uid", "address")
+
+    def __init__(self, *args: Any, webhook: Webhook, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        wanted = events_of(webhook)
+        groups: list[tuple[Any, list[tuple[str, Any]]]] = [
+            (_("Events it receives"), [(name, EVENT_TYPES[name].label) for name in wanted]),
+            (_("Custom values"), [(CUSTOM_VALUE, _("Custom value request"))] if webhook.custom_values else []),
+            (
+                _("Events it is not subscribed to"),
+                [(name, entry.label) for name, entry in EVENT_TYPES.items() if name not in wanted],
+            ),
+        ]
+        self.fields["event"].choices = [group for group in groups if group[1]]
+        self.fields["asked"].required = False
+        if not webhook.custom_values:
+            for name in ("asked", "customer_uid", "address"):
+                del self.fields[name]
+
+    def clean(self) -> dict[str, Any] | None:
+        chosen = self.cleaned_data
+        if chosen.get("event") == CUSTOM_VALUE and "asked" in chosen and not chosen["asked"]:
+            self.add_error("asked", gettext("Name at least one field to ask for."))
+        return chosen
+
+
+class SinceForm(forms.Form):
+    """From when on failed deliveries are resent."""
+
+    since = forms.DateTimeField(
+        label=_("Failed since"),
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+    )
+
+
+class DeliveryFilterForm(forms.Form):
+    """Filters of the delivery log, all from the query string."""
+
+    state = forms.ChoiceField(label=_("State"), required=False)
+    event = forms.ChoiceField(label=_("Event"), required=False)
+    webhook = forms.ChoiceField(label=_("Webhook"), required=False)
+    since = forms.DateField(
+        label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+    )
+    until = forms.DateField(
+        label=_("To"), required=False, widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+    )
+    conversation = forms.IntegerField(label=_("Conversation"), required=False, min_value=1, max_value=2**63 - 1)
+    status = forms.IntegerField(label=_("HTTP status"), required=False, min_value=100, max_value=599)
+
+    def __init__(self, *args: Any, organisation: Organisation, webhook: Webhook | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.organisation = organisation
+        any_choice = [("", _("Any"))]
+        self.fields["state"].choices = [*any_choice, *Delivery.State.choices]
+        self.fields["event"].choices = [*any_choice, *((name, entry.label) for name, entry in EVENT_TYPES.items())]
+        if webhook is not None:
+            del self.fields["webhook"]
+        else:
+            rows = organisation.webhooks.filter(archived_at=None).values_list("pk", "name")
+            self.fields["webhook"].choices = [*any_choice, *((str(pk), name) for pk, name in rows)]
+
+    def condition(self) -> Q:
+        """The chosen filters; days are days of the organisation's time zone."""
+        chosen = self.cleaned_data
+        wanted = Q()
+        for name, column in (
+            ("state", "state"),
+            ("event", "event_type"),
+            ("webhook", "webhook_id"),
+            ("conversation", "conversation_id"),
+            ("status", "last_status_code"),
+        ):
+            if chosen.get(name):
+                wanted &= Q(**{column: chosen[name]})
+        zone = ZoneInfo(self.organisation.time_zone)
+        if chosen.get("since"):
+            wanted &= Q(created_at__gte=datetime.combine(chosen["since"], time.min, zone))
+        if chosen.get("until"):
+            wanted &= Q(created_at__lt=datetime.combine(chosen["until"] + timedelta(days=1), time.min, zone))
+        return wanted
