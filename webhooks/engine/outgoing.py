@@ -1,0 +1,113 @@
+"""From a claimed delivery to the request that is sent: body, headers, signature."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import Max
+
+from conversations.models import Event
+from core.clock import now
+from core.outbound import Request, header_line
+from core.signing import Signer
+from organisations.models import WebioToken
+from webhooks.custom_headers import headers_of
+from webhooks.engine.claim import Claimed
+from webhooks.models import Webhook
+from webhooks.payloads import message_id, render
+
+USER_AGENT = "Webio/1.0 (+webhooks)"
+#: Seconds for the whole request.
+DEADLINE = 15.0
+#: A webhook's settings and an organisation's token are read again after this many seconds.
+SETTINGS_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """What sending to one webhook takes, read and decrypted once."""
+
+    webhook_id: int
+    url: str
+    strict: bool
+    signer: Signer
+    headers: list[str]
+
+
+def signing_secrets(webhook: Webhook) -> list[str]:
+    """The secrets in force: the present one, and the one before it while a rotation lasts."""
+    secrets = [webhook.secret]
+    until = webhook.previous_secret_expires_at
+    if webhook.previous_secret and until is not None and now() < until:
+        secrets.append(webhook.previous_secret)
+    return secrets
+
+
+def fixed_headers(webhook: Webhook, token: str) -> list[str]:
+    """Header lines that are the same on every request to a webhook. `token` is the x-webio-token, "" for none."""
+    lines = [header_line("content-type", "application/json"), header_line("user-agent", USER_AGENT)]
+    if token:
+        lines.append(header_line("x-webio-token", token))
+    return lines + [header_line(name, value) for name, value in headers_of(webhook).items()]
+
+
+def signed_headers(signer: Signer, identifier: str, body: bytes, timestamp: int) -> list[str]:
+    """The three headers of Standard Webhooks."""
+    return [
+        f"webhook-id: {identifier}",
+        f"webhook-timestamp: {timestamp}",
+        f"webhook-signature: {signer.sign(identifier, timestamp, body)}",
+    ]
+
+
+def tokens(organisation_ids: Iterable[int]) -> dict[int, str]:
+    """The newest x-webio-token of each organisation that has one."""
+    newest = WebioToken.objects.filter(organisation_id__in=set(organisation_ids)).values("organisation_id")
+    rows = WebioToken.objects.filter(pk__in=newest.annotate(newest=Max("id")).values("newest"))
+    return {row.organisation_id: row.token for row in rows}
+
+
+class Directory:
+    """Endpoints by webhook, read again when they are older than a moment."""
+
+    def __init__(self) -> None:
+        self._endpoints: dict[int, tuple[float, Endpoint]] = {}
+
+    def endpoints(self, webhook_ids: Iterable[int]) -> dict[int, Endpoint]:
+        """The endpoint of each webhook."""
+        moment = time.monotonic()
+        wanted = set(webhook_ids)
+        stale = {
+            pk for pk in wanted if pk not in self._endpoints or moment - self._endpoints[pk][0] >= SETTINGS_SECONDS
+        }
+        if stale:
+            webhooks = list(Webhook.objects.filter(pk__in=stale))
+            known = tokens(webhook.organisation_id for webhook in webhooks)
+            for webhook in webhooks:
+                endpoint = Endpoint(
+                    webhook_id=webhook.pk,
+                    url=webhook.callback_url,
+                    strict=webhook.ordering == Webhook.Ordering.STRICT,
+                    signer=Signer(signing_secrets(webhook)),
+                    headers=fixed_headers(webhook, known.get(webhook.organisation_id, "")),
+                )
+                self._endpoints[webhook.pk] = (moment, endpoint)
+        return {pk: self._endpoints[pk][1] for pk in wanted}
+
+
+def attach_events(claimed: Iterable[Claimed]) -> None:
+    """Give each claimed delivery its event, read in one query."""
+    claimed = list(claimed)
+    events = Event.objects.in_bulk({delivery.event_id for delivery in claimed})
+    for delivery in claimed:
+        delivery.event = events[delivery.event_id]
+
+
+def build(delivery: Claimed, endpoint: Endpoint) -> Request:
+    """The request of one attempt, signed now."""
+    body = render(delivery.event, delivery.format, delivery.format_version)
+    identifier = message_id(delivery.event_id, delivery.webhook_id)
+    headers = endpoint.headers + signed_headers(endpoint.signer, identifier, body, int(time.time()))
+    return Request("POST", endpoint.url, headers, body, DEADLINE)

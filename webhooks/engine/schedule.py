@@ -1,0 +1,46 @@
+"""When a delivery is tried again, and when it has failed for good."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from core.outbound import Outcome
+
+#: Seconds to wait after the first, second, … attempt. One attempt more than there are entries.
+DELAYS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+#: Each delay is made up to this share longer or shorter: endpoints that failed together do not return together.
+JITTER = 0.1
+#: An endpoint may not ask for more than this, seconds.
+RETRY_AFTER_MAXIMUM = 86_400
+GONE = 410
+
+
+def next_delay(attempt_count: int, outcome: Outcome, at: datetime) -> float | None:
+    """Seconds until the next attempt after the failed attempt number `attempt_count` (from 1); None: no more.
+
+    An answer 429 or 503 may ask for a later time with Retry-After (RFC 9110 §10.2.3): never earlier than asked,
+    up to a day.
+    """
+    if attempt_count > len(DELAYS):
+        return None
+    delay = DELAYS[attempt_count - 1] * random.uniform(1 - JITTER, 1 + JITTER)
+    if outcome.status in (429, 503):
+        asked = retry_after(dict(outcome.headers).get("retry-after", ""), at)
+        if asked is not None:
+            delay = max(delay, min(asked, RETRY_AFTER_MAXIMUM))
+    return delay
+
+
+def retry_after(value: str, at: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for, counted from `at`; None when it is neither seconds nor a date."""
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - at).total_seconds())

@@ -1,0 +1,45 @@
+"""The few words in which SQLite's and PostgreSQL's SQL differ."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from conversations.models import Event
+from core.models import Sequence
+from organisations.models import Organisation
+from webhooks.models import Attempt, Delivery, Subscription, Webhook
+
+TABLES = {
+    "event": Event._meta.db_table,
+    "delivery": Delivery._meta.db_table,
+    "attempt": Attempt._meta.db_table,
+    "webhook": Webhook._meta.db_table,
+    "subscription": Subscription._meta.db_table,
+    "organisation": Organisation._meta.db_table,
+    "sequence": Sequence._meta.db_table,
+}
+
+
+def vendor() -> str:
+    """ "sqlite" or "postgresql"."""
+    return connections[DEFAULT_DB_ALIAS].vendor
+
+
+def moment(value: datetime | None) -> Any:
+    """A point in time as a query parameter."""
+    return connections[DEFAULT_DB_ALIAS].ops.adapt_datetimefield_value(value)
+
+
+def cast(expression: str, kind: str) -> str:
+    """`expression` as a PostgreSQL type; SQLite's columns need no telling."""
+    return f"CAST({expression} AS {kind})" if vendor() == "postgresql" else expression
+
+
+def run(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+    """Execute one statement with `{table}` names filled in; its rows, if it returns any."""
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(sql.format(**TABLES), parameters)
+        return list(cursor.fetchall()) if cursor.description else []
