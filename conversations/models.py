@@ -214,6 +214,8 @@ class Conversation(Tracked):
             models.Index(fields=["queue", "-id"], name="conversation_by_queue"),
             models.Index(fields=["status", "-id"], name="conversation_by_status"),
             models.Index(fields=["organisation", "customer_uid", "-id"], name="conversation_by_customer"),
+            # Transcripts of a period, in the order in which conversations started.
+            models.Index(fields=["organisation", "created_at", "id"], name="conversation_by_start"),
             # "Updated since": integrators poll with it.
             models.Index(fields=["organisation", "updated_at", "id"], name="conversation_by_update"),
             # The newest closed conversation of a contact, to reopen.

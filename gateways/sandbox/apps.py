@@ -5,8 +5,12 @@ from django.utils.translation import gettext_lazy as _
 class SandboxConfig(AppConfig):
     name = "gateways.sandbox"
     label = "sandbox"
+    verbose_name = _("Sandbox")
 
     def ready(self) -> None:
         from conversations.channels import ChannelKind, register
+        from core import loops
+        from gateways.sandbox import signals, tasks  # noqa: F401
 
         register(ChannelKind("sandbox", _("Sandbox")))
+        loops.register(tasks.LOOP)
