@@ -135,7 +135,8 @@ DELIVERY_DRAINS = 1 if SQLITE else env.int("DELIVERY_DRAINS", default=1)
 
 Q_CLUSTER: dict[str, Any] = {
     "name": "webio",
-    "workers": env.int("TASK_WORKERS", default=2),
+    # One is taken by the sandbox carrier, which waits while idle.
+    "workers": env.int("TASK_WORKERS", default=3),
     "queue_limit": 4,
     "timeout": 60,
     # Counted from dequeue: must outlast the time-out, or a running task is run again beside itself.
