@@ -16,12 +16,11 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from django.utils.translation import gettext as _
 
-from core.clock import now
 from core.errors import Invalid
-from core.outbound import BODY_KEPT, Outcome, Request, fetch, header_line
+from core.outbound import BODY_KEPT, Outcome, Request, fetch
 from core.text import FIELDS_MAX, clean_field_name
 from webhooks.models import Webhook
-from webhooks.engine.outgoing import request_headers
+from webhooks.single import single_request
 
 #: Seconds from the first byte of the first try to the last byte of the last.
 DEADLINE = 5.0
@@ -116,7 +115,6 @@ class Lookup:
     """One custom value request: what was asked, what came back and what it gave."""
 
     request: Request
-    headers: list[tuple[str, str]]
     outcome: Outcome
     answer: Answer
 
@@ -136,17 +134,15 @@ def ask(
     """
     started = time.monotonic()
     url = build_url(webhook.callback_url, customer_uid=customer_uid, address=address, fields=fields)
-    # No part of the customer's data is an id here: each request is its own message, and its retry the same one.
-    message_id = f"req_{uuid.uuid4().hex}"
-    headers = request_headers(webhook, message_id, now(), b"", extra)
-    lines = [header_line(*pair) for pair in headers]
-    request = Request("GET", url, lines, b"", DEADLINE)
+    # Of no event: each request is a message of its own, and its retry the same one.
+    identifier = f"req_{uuid.uuid4().hex}"
+    request = single_request(webhook, "GET", url, identifier=identifier, deadline=DEADLINE, extra=extra)
     outcome = fetch(request)
     left = DEADLINE - (time.monotonic() - started) - RETRY_AFTER
     if outcome.status is None and outcome.error in RETRIED and left > 0:
         time.sleep(RETRY_AFTER)
         outcome = fetch(replace(request, deadline=left))
-    return Lookup(request, headers, outcome, read(outcome, fields))
+    return Lookup(request, outcome, read(outcome, fields))
 
 
 def read(outcome: Outcome, fields: Sequence[str]) -> Answer:

@@ -15,16 +15,14 @@ from core.clock import now
 from core.errors import Conflict, Invalid
 from organisations.audit import record_audit
 from webhooks import custom_values
+from webhooks.engine.outgoing import DEADLINE
 from webhooks.models import Webhook
-from webhooks.engine.outgoing import request_headers
 from webhooks.payloads import render
 from webhooks.samples import sample_event
+from webhooks.single import TEST_HEADER, header_pairs, single_request
 
-#: Seconds for the whole request, as for a delivery.
-DEADLINE = 15.0
 #: The test that is no event.
 CUSTOM_VALUE = "customValue"
-TEST_HEADER = ("x-webio-test", "true")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +88,30 @@ def try_webhook(
 
 
 def _send(webhook: Webhook, name: str) -> Result:
-    moment = now()
-    event = sample_event(webhook.organisation, name, moment)
-    body = render(event, webhook.format)
-    headers = request_headers(webhook, f"msg_test_{uuid.uuid4().hex}", moment, body, extra=[TEST_HEADER])
-    request = outbound.Request(
-        "POST", webhook.callback_url, [outbound.header_line(*pair) for pair in headers], body, DEADLINE
+    body = render(sample_event(webhook.organisation, name, now()), webhook.format)
+    identifier = f"msg_test_{uuid.uuid4().hex}"
+    request = single_request(
+        webhook, "POST", webhook.callback_url, body, identifier=identifier, deadline=DEADLINE, extra=[TEST_HEADER]
     )
-    return _result(request, headers, outbound.fetch(request))
+    return _result(request, outbound.fetch(request))
 
 
 def _ask(webhook: Webhook, fields: list[str], customer_uid: str, address: str) -> Result:
     lookup = custom_values.ask(webhook, fields=fields, customer_uid=customer_uid, address=address, extra=[TEST_HEADER])
+    answer = lookup.answer
     return replace(
-        _result(lookup.request, lookup.headers, lookup.outcome),
-        values=dict(lookup.answer.values),
-        missing=lookup.answer.missing,
-        problem=lookup.answer.problem,
+        _result(lookup.request, lookup.outcome),
+        values=dict(answer.values),
+        missing=answer.missing,
+        problem=answer.problem,
     )
 
 
-def _result(request: outbound.Request, headers: list[tuple[str, str]], outcome: outbound.Outcome) -> Result:
+def _result(request: outbound.Request, outcome: outbound.Outcome) -> Result:
     return Result(
         method=request.method,
         request_url=request.url,
-        request_headers=headers,
+        request_headers=header_pairs(request),
         request_body=request.body.decode(),
         status_code=outcome.status,
         duration_ms=outcome.duration_ms,

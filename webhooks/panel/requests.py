@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from core.clock import now
 from webhooks.custom_headers import headers_of
+from webhooks.engine.outgoing import DEADLINE
 from webhooks.models import Delivery
 from webhooks.panel.curl import mask_headers
-from webhooks.engine.outgoing import request_headers
 from webhooks.payloads import message_id, render
+from webhooks.single import header_pairs, single_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,13 @@ def request_of(delivery: Delivery) -> ShownRequest:
     """What `delivery` sends, built as the engine builds it. The timestamp and signature are made anew at each try."""
     webhook = delivery.webhook
     body = render(delivery.event, delivery.format, delivery.format_version)
-    headers = request_headers(webhook, message_id(delivery.event_id, delivery.webhook_id), now(), body)
+    identifier = message_id(delivery.event_id, delivery.webhook_id)
+    request = single_request(webhook, "POST", webhook.callback_url, body, identifier=identifier, deadline=DEADLINE)
     text = body.decode()
     return ShownRequest(
-        url=webhook.callback_url,
-        message_id=message_id(delivery.event_id, delivery.webhook_id),
-        headers=mask_headers(headers, headers_of(webhook)),
+        url=request.url,
+        message_id=identifier,
+        headers=mask_headers(header_pairs(request), headers_of(webhook)),
         body=text,
         pretty=pretty_json(text),
     )

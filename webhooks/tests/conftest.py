@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from core.actors import SYSTEM
 from core.clock import now
 from webhooks.actions import create_webhook
 from webhooks.models import Delivery, Webhook
+from webhooks.tests.endpoint import Endpoint, running_endpoint
 
 
 def make_webhook(cast: Cast, **changes: Any) -> Webhook:
@@ -57,3 +59,11 @@ def make_delivery(cast: Cast, webhook: Webhook, **changes: Any) -> Delivery:
 def webhook(acme: Cast) -> Webhook:
     """A webhook of acme."""
     return make_webhook(acme)
+
+
+@pytest.fixture
+def endpoint(settings: Any) -> Iterator[Endpoint]:
+    """A customer's endpoint on this machine, which may be dialled."""
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
+    with running_endpoint() as running:
+        yield running

@@ -1,0 +1,44 @@
+"""One request to a webhook outside the engine's stream, with the headers the engine would send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.clock import now
+from core.outbound import Request, header_line
+from core.signing import Signer
+from webhooks.engine.outgoing import fixed_headers, signed_headers, signing_secrets, tokens
+from webhooks.models import Webhook
+
+#: Marks what no real event caused.
+TEST_HEADER = ("x-webio-test", "true")
+
+
+def single_request(
+    webhook: Webhook,
+    method: str,
+    url: str,
+    body: bytes = b"",
+    *,
+    identifier: str,
+    deadline: float,
+    extra: Sequence[tuple[str, str]] = (),
+) -> Request:
+    """A request to `url` signed now for `webhook`. `identifier` is its `webhook-id`, `deadline` is seconds."""
+    token = tokens([webhook.organisation_id]).get(webhook.organisation_id, "")
+    signer = Signer(signing_secrets(webhook))
+    headers = [
+        *fixed_headers(webhook, token),
+        *signed_headers(signer, identifier, body, int(now().timestamp())),
+        *(header_line(*pair) for pair in extra),
+    ]
+    return Request(method, url, headers, body, deadline)
+
+
+def header_pairs(request: Request) -> list[tuple[str, str]]:
+    """(name, value) of each header line of `request`, in order."""
+    pairs = []
+    for line in request.headers:
+        name, _colon, value = line.partition(": ")
+        pairs.append((name, value))
+    return pairs
