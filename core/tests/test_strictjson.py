@@ -59,13 +59,13 @@ def test_a_key_given_twice_is_named(text: str, path: str) -> None:
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_numbers_that_are_not_finite_are_refused(number: str) -> None:
     error = refuse(f'{{"a": [{number}]}}')
-    assert (error.rule, error.path) == ("not_finite", "a[0]")
+    assert (error.rule, error.path) == ("number", "a[0]")
 
 
 @pytest.mark.parametrize("number", [str(INTEGER_MAX + 1), str(INTEGER_MIN - 1), "9" * 100_000])
 def test_whole_numbers_beyond_64_bits_are_refused(number: str) -> None:
     error = refuse(f'{{"a": {number}}}')
-    assert (error.rule, error.path) == ("integer_range", "a")
+    assert (error.rule, error.path) == ("number", "a")
 
 
 @pytest.mark.parametrize("number", [INTEGER_MAX, INTEGER_MIN, 0])
@@ -99,7 +99,7 @@ def test_invalid_utf8_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_is_refused(encoding: str) -> None:
-    assert refuse('{"a": 1}'.encode(encoding)).rule == "bom"
+    assert refuse('{"a": 1}'.encode(encoding)).rule == "encoding"
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_a_byte_order_mark_is_refused(encoding: str) -> None:
 def test_what_is_not_json_is_refused_with_its_place(text: str) -> None:
     error = refuse(text)
     assert error.rule == "syntax"
-    assert "line" in error.message
+    assert "line" in str(error)
 
 
 @pytest.mark.parametrize("text", ["{} {}", "1 2", "01", "{}x", "null\x00"])
 def test_nothing_may_follow(text: str) -> None:
-    assert refuse(text).rule == "trailing_data"
+    assert refuse(text).rule == "syntax"
 
 
 def test_size_is_limited() -> None:
@@ -126,8 +126,8 @@ def test_size_is_limited() -> None:
 def test_depth_is_limited(opening: str) -> None:
     closing = "]" if opening == "[" else "}"
     loads((opening * 32 + "1" + closing * 32).encode(), max_bytes=LIMIT)
-    assert refuse(opening * 33 + "1" + closing * 33).rule == "too_deep"
-    assert refuse(opening * 100_000).rule == "too_deep"
+    assert refuse(opening * 33 + "1" + closing * 33).rule == "depth"
+    assert refuse(opening * 100_000).rule == "depth"
 
 
 def test_brackets_side_by_side_or_in_strings_are_not_depth() -> None:
