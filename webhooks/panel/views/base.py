@@ -50,6 +50,12 @@ class IntegrationView(PanelView):
         }
         return render(self.request, template, context, status=status)
 
+    def secret_page(self, template: str, **context: Any) -> HttpResponse:
+        """A page that shows a secret once: nothing between here and the person may keep it."""
+        response = self.page(template, **context)
+        response["Cache-Control"] = "no-store"
+        return response
+
 
 class WebhookView(IntegrationView):
     """A page of one webhook of the organisation, which is not deleted."""

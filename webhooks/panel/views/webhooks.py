@@ -78,7 +78,7 @@ class WebhookCreate(IntegrationView):
             except Conflict as refusal:
                 form.add_error(None, refusal.detail)
             else:
-                return self.page(
+                return self.secret_page(
                     "webhooks/webhook_secret.html",
                     webhook=webhook,
                     secret=secret,
@@ -152,7 +152,7 @@ class WebhookRotateSecret(WebhookView):
 
     def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         webhook, secret = rotate_secret(webhook=self.webhook, actor=self.actor)
-        return self.page("webhooks/webhook_secret.html", webhook=webhook, secret=secret, created=False)
+        return self.secret_page("webhooks/webhook_secret.html", webhook=webhook, secret=secret, created=False)
 
 
 class WebhookSwitch(WebhookView):

@@ -1,0 +1,118 @@
+"""One delivery: its attempts, its request without secrets, and sending it again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from conftest import Cast
+from core.actors import SYSTEM
+from core.clock import now
+from organisations.models import WebioToken
+from webhooks.actions import archive_webhook, pause_webhook
+from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.panel.curl import as_curl
+from webhooks.payloads import render
+from webhooks.tests.conftest import make_delivery, make_webhook
+from webhooks.tests.pages import at
+
+
+@pytest.fixture
+def signed_in(acme: Cast, client: Client) -> Client:
+    client.force_login(acme.developer)
+    return client
+
+
+def make_attempt(delivery: Delivery, number: int, **values: Any) -> Attempt:
+    return Attempt.objects.create(
+        organisation_id=delivery.organisation_id,
+        delivery=delivery,
+        number=number,
+        attempted_at=now(),
+        duration_ms=12,
+        timings={"dns": 1, "connect": 2, "tls": 0, "firstByte": 11, "total": 12},
+        **values,
+    )
+
+
+def test_the_attempts_are_told_in_order(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
+    delivery = make_delivery(acme, webhook, state="delivered", attempt_count=2)
+    make_attempt(delivery, 2, status_code=200, response_headers=[["x-a", "b"]], response_body="<b>fine</b>")
+    make_attempt(delivery, 1, error="timeout", error_detail="There was no complete answer in time.")
+    page = signed_in.get(at(acme, "delivery", delivery.pk)).content.decode()
+    assert page.index("Attempt 1") < page.index("Attempt 2")
+    assert "There was no complete answer in time." in page
+    assert "&lt;b&gt;fine&lt;/b&gt;" in page
+    assert "<b>fine" not in page
+    assert "first byte 11 ms" in page
+
+
+def test_the_request_is_shown_as_it_is_sent_without_its_secrets(acme: Cast, signed_in: Client) -> None:
+    WebioToken.objects.create(organisation=acme.organisation, token="eyJhbGciOi.eyJpc3Mi.c2ln")
+    webhook = make_webhook(acme, headers={"X-Key": "hush"})
+    delivery = make_delivery(acme, webhook)
+    page = signed_in.get(at(acme, "delivery", delivery.pk))
+    sent = page.context["sent"]
+    assert sent.body == render(delivery.event, "webio").decode()
+    assert json.loads(sent.pretty) == json.loads(sent.body)
+    shown = dict(sent.headers)
+    assert shown["webhook-id"] == f"msg_{delivery.event_id}_{webhook.pk}"
+    assert shown["content-type"] == "application/json"
+    assert shown["X-Key"] == shown["x-webio-token"] == shown["webhook-signature"] == "…"
+    for secret in ("hush", "eyJhbGciOi", webhook.secret, "v1,"):
+        assert secret not in page.content.decode()
+        assert secret not in page.context["curl"]
+
+
+def test_curl_survives_quotes() -> None:
+    line = as_curl("POST", "https://a.example/?a=b'c", [("x-a", "it's")], '{"body": "don\'t; $(rm)"}')
+    assert shlex.split(line.replace("\\\n", " ")) == [
+        "curl",
+        "--request",
+        "POST",
+        "https://a.example/?a=b'c",
+        "--header",
+        "x-a: it's",
+        "--data-raw",
+        '{"body": "don\'t; $(rm)"}',
+    ]
+
+
+def test_a_resend_opens_the_new_delivery(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
+    delivery = make_delivery(acme, webhook, state="failed")
+    answer = signed_in.post(at(acme, "delivery_resend", delivery.pk))
+    again = Delivery.objects.exclude(pk=delivery.pk).get()
+    assert answer["Location"] == at(acme, "delivery", again.pk)
+    assert at(acme, "delivery", delivery.pk) in signed_in.get(answer["Location"]).content.decode()
+
+
+def test_a_paused_webhook_takes_no_resend_and_says_so(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
+    delivery = make_delivery(acme, webhook, state="failed")
+    pause_webhook(webhook=webhook, actor=SYSTEM)
+    answer = signed_in.post(at(acme, "delivery_resend", delivery.pk), follow=True)
+    assert "The webhook is paused." in answer.content.decode()
+    assert Delivery.objects.count() == 1
+
+
+def test_the_history_of_a_deleted_webhook_stays_readable(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
+    delivery = make_delivery(acme, webhook, state="delivered")
+    archive_webhook(webhook=webhook, actor=SYSTEM)
+    page = signed_in.get(at(acme, "delivery", delivery.pk))
+    assert page.status_code == 200
+    assert at(acme, "delivery_resend", delivery.pk) not in page.content.decode()
+
+
+def test_a_page_with_many_attempts_takes_few_queries(
+    acme: Cast, webhook: Webhook, signed_in: Client, django_assert_max_num_queries: Any
+) -> None:
+    delivery = make_delivery(acme, webhook, state="failed", attempt_count=10)
+    for number in range(1, 11):
+        make_attempt(delivery, number, status_code=500)
+    for _ in range(5):
+        make_delivery(acme, webhook)
+    with django_assert_max_num_queries(14):
+        signed_in.get(at(acme, "delivery", delivery.pk))
