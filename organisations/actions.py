@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
+import jwt
 from django.db import transaction
+from django.dispatch import Signal
 from django.utils.translation import gettext as _
 
 from core.actors import Actor
 from core.clock import now
-from core.errors import Invalid
+from core.errors import Conflict, Invalid
 from core.text import clean_text
 from organisations.audit import record_audit
 from organisations.keys import new_key
-from organisations.models import ApiKey, Organisation, User
+from organisations.models import ApiKey, Organisation, User, WebioToken
 from organisations.scopes import SCOPES
+
+#: The longest overlap of a rotated key and its successor.
+ROTATION_MAXIMUM = timedelta(hours=168)
+#: Bytes of the shortest key that HS256 may be used with (RFC 7518 §3.2).
+SECRET_KEY_MINIMUM = 32
 
 
 def create_api_key(
@@ -53,3 +61,122 @@ def create_api_key(
         )
         record_audit(actor, "apikey.create", row, data={"scopes": chosen})
     return row, key
+
+
+#: Sent inside the transaction of a suspension or its end. Argument: `organisation`.
+suspension_changed = Signal()
+
+
+def suspend_organisation(*, organisation: Organisation, actor: Actor) -> Organisation:
+    """Refuse an organisation's keys and members, and send nothing for it. Suspending it twice changes nothing."""
+    return _set_suspended(organisation, actor, now(), "organisation.suspend")
+
+
+def unsuspend_organisation(*, organisation: Organisation, actor: Actor) -> Organisation:
+    """End a suspension: what was held meanwhile is sent. Without a suspension nothing changes."""
+    return _set_suspended(organisation, actor, None, "organisation.unsuspend")
+
+
+def _set_suspended(organisation: Organisation, actor: Actor, moment: datetime | None, verb: str) -> Organisation:
+    with transaction.atomic():
+        locked = Organisation.objects.select_for_update(no_key=True).get(pk=organisation.pk)
+        if locked.suspended != (moment is not None):
+            locked.suspended_at = moment
+            locked.save(update_fields=["suspended_at"])
+            record_audit(actor, verb, locked)
+            suspension_changed.send(sender=Organisation, organisation=locked)
+    organisation.suspended_at = locked.suspended_at
+    return organisation
+
+
+def revoke_api_key(*, api_key: ApiKey, actor: Actor) -> ApiKey:
+    """End a key at once. Revoking it twice changes nothing."""
+    with transaction.atomic():
+        locked = ApiKey.objects.select_for_update(no_key=True).get(pk=api_key.pk)
+        if locked.revoked_at is None:
+            locked.revoked_at = now()
+            locked.save(update_fields=["revoked_at"])
+            record_audit(actor, "apikey.revoke", locked)
+    api_key.revoked_at = locked.revoked_at
+    return api_key
+
+
+def rotate_api_key(*, api_key: ApiKey, actor: Actor, overlap: timedelta) -> tuple[ApiKey, str]:
+    """Make a successor with the same name and scopes; the old key works for `overlap` longer.
+
+    Returns the new row and whole key. Raises `Conflict` `key_not_usable` for a key that is revoked, expired or rotated.
+    """
+    if not timedelta(0) <= overlap <= ROTATION_MAXIMUM:
+        raise Invalid.field("overlap", _("Must be from 0 to 168 hours."))
+    with transaction.atomic():
+        old = ApiKey.objects.select_for_update().get(pk=api_key.pk)
+        moment = now()
+        if not old.usable_at(moment) or old.replaced_by_id is not None:
+            raise Conflict("key_not_usable", _("Only a key in use that was not rotated yet can be rotated."))
+        key, prefix, key_hash = new_key()
+        row = ApiKey.objects.create(
+            organisation_id=old.organisation_id,
+            name=old.name,
+            prefix=prefix,
+            key_hash=key_hash,
+            scopes=old.scopes,
+            expires_at=old.expires_at,
+            created_by=old.created_by,
+        )
+        ends = moment + overlap
+        old.expires_at = ends if old.expires_at is None else min(ends, old.expires_at)
+        old.replaced_by = row
+        old.save(update_fields=["expires_at", "replaced_by"])
+        record_audit(
+            actor, "apikey.rotate", old, data={"successor": row.prefix, "overlap": int(overlap.total_seconds())}
+        )
+    return row, key
+
+
+def revoke_api_key(*, api_key: ApiKey, actor: Actor) -> ApiKey:
+    """End a key at once. Revoking a revoked key changes nothing."""
+    with transaction.atomic():
+        row = ApiKey.objects.select_for_update().get(pk=api_key.pk)
+        if row.revoked_at is None:
+            row.revoked_at = now()
+            row.save(update_fields=["revoked_at"])
+            record_audit(actor, "apikey.revoke", row)
+    return row
+
+
+def create_webio_token(
+    *,
+    organisation: Organisation,
+    actor: Actor,
+    secret_key: str,
+    api_key: ApiKey | None = None,
+    created_by: User | None = None,
+) -> tuple[WebioToken, str]:
+    """Generate the x-webio-token: an HS256 JWT that every request to the organisation carries from now on.
+
+    Claims: `iss` "webio", `sub` the organisation's id, `iat`, `jti`, `kid` the prefix of the key that asked; no `exp`.
+    The secret key is not stored. Raises `Invalid` for one shorter than 32 bytes (RFC 7518 §3.2) in UTF-8.
+    """
+    length = len(secret_key.encode("utf-8", "surrogatepass"))
+    if length < SECRET_KEY_MINIMUM:
+        message = _("Must be at least %(minimum)d bytes; it has %(length)d.")
+        raise Invalid.field("secretKey", message % {"minimum": SECRET_KEY_MINIMUM, "length": length})
+    moment = now()
+    claims = {
+        "iss": "webio",
+        "sub": str(organisation.pk),
+        "iat": int(moment.timestamp()),
+        "jti": uuid.uuid4().hex,
+        "kid": api_key.prefix if api_key is not None else "",
+    }
+    token = jwt.encode(claims, secret_key, algorithm="HS256")
+    with transaction.atomic():
+        row = WebioToken.objects.create(
+            organisation=organisation,
+            token=token,
+            key_prefix=claims["kid"],
+            created_by=created_by,
+            created_at=moment,
+        )
+        record_audit(actor, "token.create", row, data={"jti": claims["jti"]})
+    return row, token

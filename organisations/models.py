@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from core.encryption import EncryptedTextField
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -13,6 +12,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from core.clock import now
+from core.encryption import EncryptedTextField
 
 
 class Organisation(models.Model):
@@ -290,6 +290,23 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} {self.key}"
+
+
+class RateWindow(models.Model):
+    """How many calls of a rate limit's present window are taken (`organisations.api.ratelimit`)."""
+
+    #: Names what is limited and whose it is, such as "organisation:17".
+    key = models.CharField(max_length=100, primary_key=True)
+    #: Start of the window in seconds since 1970.
+    start = models.BigIntegerField()
+    used = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name = _("rate window")
+        verbose_name_plural = _("rate windows")
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class AuditEntry(models.Model):
