@@ -133,17 +133,6 @@ def rotate_api_key(*, api_key: ApiKey, actor: Actor, overlap: timedelta) -> tupl
     return row, key
 
 
-def revoke_api_key(*, api_key: ApiKey, actor: Actor) -> ApiKey:
-    """End a key at once. Revoking a revoked key changes nothing."""
-    with transaction.atomic():
-        row = ApiKey.objects.select_for_update().get(pk=api_key.pk)
-        if row.revoked_at is None:
-            row.revoked_at = now()
-            row.save(update_fields=["revoked_at"])
-            record_audit(actor, "apikey.revoke", row)
-    return row
-
-
 def create_webio_token(
     *,
     organisation: Organisation,

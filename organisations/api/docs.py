@@ -75,7 +75,7 @@ def documented(
     description: str = "",
     operation_id: str | None = None,
 ) -> Callable[[F], F]:
-    """Describe one method of a view. `problems` names the answers besides 401, 403, 429 and, with a body, 400 413 415."""
+    """Describe one method of a view. `problems` names the answers besides those that its kind of call always has."""
     codes = {401, 403, 429, *problems}
     if parameters or paged or body is not None or post:
         codes.add(400)

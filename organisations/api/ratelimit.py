@@ -101,14 +101,14 @@ def _reserve(key: str, start: int, chunk: int) -> int:
     """Take `chunk` calls of a window; how many are taken of it now, over all processes."""
     with transaction.atomic():
         rows = RateWindow.objects.filter(key=key)
-        if not rows.filter(start=start).update(used=F("used") + chunk):
-            # A new window of a known key, or a new key; a race between two processes ends in the same row.
-            if not rows.exclude(start=start).update(start=start, used=chunk):
-                try:
-                    with transaction.atomic():
-                        RateWindow.objects.create(key=key, start=start, used=chunk)
-                except IntegrityError:
-                    rows.filter(start=start).update(used=F("used") + chunk)
+        counted = rows.filter(start=start).update(used=F("used") + chunk)
+        # A new window of a known key, or a new key; a race between two processes ends in the same row.
+        if not counted and not rows.exclude(start=start).update(start=start, used=chunk):
+            try:
+                with transaction.atomic():
+                    RateWindow.objects.create(key=key, start=start, used=chunk)
+            except IntegrityError:
+                rows.filter(start=start).update(used=F("used") + chunk)
         return rows.values_list("used", flat=True).get()
 
 
