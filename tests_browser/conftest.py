@@ -63,7 +63,12 @@ class Visit:
         self.base = base
         self.wrong: list[str] = []
         host = urlsplit(base).netloc
-        page.on("console", lambda entry: self._note(entry.type in ("error", "warning"), f"console: {entry.text}"))
+        page.on(
+            "console",
+            lambda entry: self._note(
+                entry.type in ("error", "warning"), f"console: {entry.text} {entry.location.get('url', '')}"
+            ),
+        )
         page.on("pageerror", lambda error: self._note(True, f"script: {error}"))
         page.on("request", lambda request: self._note(urlsplit(request.url).netloc != host, f"asked {request.url}"))
         page.on(
