@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from conversations.api import views
+from conversations.api import transcripts, views
 from conversations.api.directory import KINDS, detail_view, list_view
 
 one = "conversations/<str:conversation_id>"
@@ -10,6 +10,8 @@ urlpatterns = [
     path("conversations", views.ConversationsView.as_view(), name="api-conversations"),
     path(one, views.ConversationView.as_view(), name="api-conversation"),
     path(f"{one}/messages", views.MessagesView.as_view(), name="api-messages"),
+    path(f"{one}/transcript", transcripts.TranscriptView.as_view(), name="api-transcript"),
+    path("transcripts", transcripts.TranscriptsView.as_view(), name="api-transcripts"),
     path(f"{one}/status", views.StatusView.as_view(), name="api-conversation-status"),
     path(f"{one}/queue", views.QueueView.as_view(), name="api-conversation-queue"),
     path(f"{one}/assignment", views.AssignmentView.as_view(), name="api-conversation-assignment"),

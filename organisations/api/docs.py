@@ -74,8 +74,9 @@ def documented(
     request_example: Any = None,
     description: str = "",
     operation_id: str | None = None,
+    media: Sequence[str] = (),
 ) -> Callable[[F], F]:
-    """Describe one method of a view. `problems` names the answers besides those that its kind of call always has."""
+    """Describe one method of a view. `media` names further types of the answer. `problems` names the answers besides those that its kind of call always has."""
     codes = {401, 403, 429, *problems}
     if parameters or paged or body is not None or post:
         codes.add(400)
@@ -90,6 +91,10 @@ def documented(
             examples=[OpenApiExample("Example", value=example)] if example is not None else [],
         )
     }
+    for name in media:
+        answers[(status, name)] = OpenApiResponse(
+            OpenApiTypes.BINARY if name == "application/pdf" else OpenApiTypes.STR, description=summary
+        )
     for code in sorted(codes):
         answers[(code, PROBLEM_TYPE)] = _problem(code)
     told = [
