@@ -440,15 +440,25 @@ def _copy_failed(webhook: Webhook, since: datetime, until: datetime) -> int:
     connection = connections[router.db_for_write(Delivery)]
     quote = connection.ops.quote_name
     fresh = _fresh()
-    fields = [field for field in Delivery._meta.concrete_fields if not field.primary_key]
-    columns = ", ".join(quote(field.column) for field in fields)
-    chosen = ", ".join("%s" if field.attname in fresh else f"source.{quote(field.column)}" for field in fields)
-    values = [field.get_db_prep_save(fresh[field.attname], connection) for field in fields if field.attname in fresh]
-    inner, params = failed_since(webhook, since, until).order_by().values("pk").query.sql_with_params()
+    columns = []
+    chosen = []
+    values = []
+    for field in Delivery._meta.concrete_fields:
+        if field.primary_key:
+            continue
+        column = quote(str(field.column))
+        columns.append(column)
+        if field.attname in fresh:
+            chosen.append("%s")
+            values.append(field.get_db_prep_save(fresh[field.attname], connection))
+        else:
+            chosen.append(f"source.{column}")
+    failed = failed_since(webhook, since, until).order_by().values("pk")
+    inner, params = failed.query.get_compiler(connection=connection).as_sql()
     table = quote(Delivery._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {table} ({columns}) SELECT {chosen} FROM {table} AS source "
+            f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(chosen)} FROM {table} AS source "
             f"WHERE source.{quote('id')} IN ({inner}) ORDER BY source.{quote('id')}",
             [*values, *params],
         )

@@ -33,6 +33,13 @@ def add_refusal(form: forms.Form, refusal: Invalid) -> None:
         form.add_error(name if name in form.fields else None, messages)
 
 
+def offer(form: forms.Form, name: str, choices: list[Any]) -> None:
+    """Let the drop-down or tick boxes called `name` offer `choices`, which are known at run time only."""
+    field = form.fields[name]
+    assert isinstance(field, forms.ChoiceField)
+    field.choices = choices
+
+
 class WebhookForm(forms.Form):
     """Add or change a webhook. `verb_arguments()` is what `create_webhook` and `update_webhook` take."""
 
@@ -73,7 +80,7 @@ class WebhookForm(forms.Form):
                 "headers": "\n".join(f"{name}: {MASK}" for name in self.stored_headers),
             }
         super().__init__(*args, **kwargs)
-        self.fields["events"].choices = [(name, entry.label) for name, entry in EVENT_TYPES.items()]
+        offer(self, "events", [(name, entry.label) for name, entry in EVENT_TYPES.items()])
 
     def clean_headers(self) -> dict[str, str]:
         """Lines of `Name: value`; the mask stands for the stored value of the same name."""
@@ -150,7 +157,7 @@ class WebhookTestForm(CustomValueForm):
                 [(name, entry.label) for name, entry in EVENT_TYPES.items() if name not in wanted],
             ),
         ]
-        self.fields["event"].choices = [group for group in groups if group[1]]
+        offer(self, "event", [group for group in groups if group[1]])
         self.fields["asked"].required = False
         if not webhook.custom_values:
             for name in ("asked", "customer_uid", "address"):
@@ -191,13 +198,13 @@ class DeliveryFilterForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.organisation = organisation
         any_choice = [("", _("Any"))]
-        self.fields["state"].choices = [*any_choice, *Delivery.State.choices]
-        self.fields["event"].choices = [*any_choice, *((name, entry.label) for name, entry in EVENT_TYPES.items())]
+        offer(self, "state", [*any_choice, *Delivery.State.choices])
+        offer(self, "event", [*any_choice, *((name, entry.label) for name, entry in EVENT_TYPES.items())])
         if webhook is not None:
             del self.fields["webhook"]
         else:
             rows = organisation.webhooks.filter(archived_at=None).values_list("pk", "name")
-            self.fields["webhook"].choices = [*any_choice, *((str(pk), name) for pk, name in rows)]
+            offer(self, "webhook", [*any_choice, *((str(pk), name) for pk, name in rows)])
 
     def condition(self) -> Q:
         """The chosen filters; days are days of the organisation's time zone."""
