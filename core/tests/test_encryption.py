@@ -123,9 +123,9 @@ def test_the_empty_text_is_stored_as_it_is_and_can_be_asked_for(token: WebioToke
 
 def test_a_query_can_neither_write_nor_look_for_a_plain_text(token: WebioToken) -> None:
     before = stored(token)
-    with pytest.raises(TypeError, match="is encrypted"):
+    with pytest.raises(TypeError, match="is encrypted"), transaction.atomic():
         WebioToken.objects.update(token="plain")
-    with pytest.raises(TypeError, match="is encrypted"):
+    with pytest.raises(TypeError, match="is encrypted"), transaction.atomic():
         WebioToken.objects.filter(token=SECRET).exists()
     with pytest.raises(TypeError, match="is encrypted"), transaction.atomic():
         WebioToken.objects.bulk_update([token], ["token"])
