@@ -1,5 +1,6 @@
 from django.apps import AppConfig
 from django.conf import settings
+from django.utils.translation import gettext_lazy as _
 
 
 class WebhooksConfig(AppConfig):
@@ -7,6 +8,20 @@ class WebhooksConfig(AppConfig):
 
     def ready(self) -> None:
         from core import loops
+        from organisations import navigation
+        from organisations.roles import Permission
         from webhooks import signals
 
         loops.register(loops.Loop(signals.LOOP, "webhooks.tasks.drain", "deliveries", lambda: settings.DELIVERY_DRAINS))
+        navigation.register(
+            *(
+                navigation.Entry(navigation.INTEGRATIONS, order, label, f"integrations:{name}", permission)
+                for order, label, name, permission in (
+                    (10, _("Overview"), "overview", Permission.WEBHOOKS_VIEW),
+                    (20, _("Webhooks"), "webhooks", Permission.WEBHOOKS_VIEW),
+                    (30, _("Custom values"), "custom_values", Permission.WEBHOOKS_VIEW),
+                    (60, _("Event catalogue"), "event_catalogue", Permission.WEBHOOKS_VIEW),
+                    (70, _("Request log"), "log", Permission.DELIVERIES_VIEW),
+                )
+            )
+        )

@@ -12,4 +12,5 @@ urlpatterns = [
     path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
+    path("o/<slug:slug>/integrations/", include("webhooks.panel.urls")),
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
 from django.views import View
 
 from core.actors import Actor
@@ -45,7 +47,8 @@ class PanelView(View):
             return render(request, "organisations/suspended.html", {"organisation": organisation}, status=403)
         if self.permission is None or not may(role, self.permission):
             raise PermissionDenied
-        return super().dispatch(request, *args, **kwargs)
+        with timezone.override(ZoneInfo(organisation.time_zone)):
+            return super().dispatch(request, *args, **kwargs)
 
     @property
     def actor(self) -> Actor:

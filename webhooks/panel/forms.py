@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from conversations.events import EVENT_TYPES
+from core.clock import now
 from core.errors import Invalid
 from core.text import NAME_MAX
 from organisations.models import Organisation
@@ -175,6 +176,8 @@ class SinceForm(forms.Form):
 
     since = forms.DateTimeField(
         label=_("Failed since"),
+        # Seconds would make the browser ask for seconds.
+        initial=lambda: (now() - timedelta(days=1)).replace(second=0, microsecond=0),
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
     )
 

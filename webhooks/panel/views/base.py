@@ -5,28 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from core.actors import Actor
 from core.clock import now
 from organisations.panel.views import PanelView
-from organisations.roles import Permission, may
+from organisations.roles import Permission
 from webhooks.models import Webhook
 
 
 class IntegrationView(PanelView):
-    """A page of the integration panel: knows who acts and what they may do."""
-
-    @property
-    def actor(self) -> Actor:
-        """The signed-in person."""
-        return Actor("user", str(self.request.user.pk), str(self.request.user))
-
-    def may(self, permission: Permission) -> bool:
-        """Whether the person may do more than the page asks for."""
-        return may(self.role, permission)
+    """A page of the integration panel. Times are shown and typed in the organisation's time zone."""
 
     def url(self, name: str, **kwargs: Any) -> str:
         """The address of another page of this panel."""
@@ -42,13 +32,12 @@ class IntegrationView(PanelView):
     def page(self, template: str, *, status: int = 200, **context: Any) -> HttpResponse:
         """A page with what every template of this panel knows."""
         context = {
-            "organisation": self.organisation,
             "may_manage": self.may(Permission.WEBHOOKS_MANAGE),
             "may_log": self.may(Permission.DELIVERIES_VIEW),
             "may_resend": self.may(Permission.DELIVERIES_RESEND),
             **context,
         }
-        return render(self.request, template, context, status=status)
+        return super().page(template, status=status, **context)
 
     def secret_page(self, template: str, **context: Any) -> HttpResponse:
         """A page that shows a secret once: nothing between here and the person may keep it."""
