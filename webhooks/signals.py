@@ -1,4 +1,4 @@
-"""What webhooks hear: that events were recorded. One wake-up per transaction, nothing else."""
+"""What webhooks hear: that events were recorded, and that an organisation is no longer suspended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any
 from django.dispatch import receiver
 
 from conversations import events
+from core.clock import now
 from core.wakeup import wake
+from organisations.actions import suspension_changed
+from organisations.models import Organisation
+from webhooks.models import Delivery, Webhook
 
 LOOP = "deliveries"
 
@@ -16,6 +20,20 @@ LOOP = "deliveries"
 def wake_on_events(**_: Any) -> None:
     """New events wait to be dispatched."""
     wake_engine()
+
+
+@receiver(suspension_changed, dispatch_uid="webhooks.release_held")
+def release_held(organisation: Organisation, **_: Any) -> None:
+    """What was held only because the organisation was suspended is due now."""
+    if not organisation.suspended:
+        held = Delivery.objects.filter(
+            webhook__organisation=organisation,
+            webhook__state=Webhook.State.ACTIVE,
+            webhook__archived_at=None,
+            state=Delivery.State.HELD,
+        )
+        held.update(state=Delivery.State.PENDING, next_attempt_at=now())
+        wake_engine()
 
 
 def wake_engine() -> None:
