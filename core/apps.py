@@ -6,6 +6,8 @@ class CoreConfig(AppConfig):
     name = "core"
 
     def ready(self) -> None:
+        from core.tasks import install_schedules
         from core.tenancy import install_triggers
 
         post_migrate.connect(install_triggers, dispatch_uid="core.install_triggers")
+        post_migrate.connect(install_schedules, dispatch_uid="core.install_schedules")

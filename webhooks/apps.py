@@ -10,7 +10,7 @@ class WebhooksConfig(AppConfig):
         from core import loops
         from organisations import navigation
         from organisations.roles import Permission
-        from webhooks import signals
+        from webhooks import retention, signals  # noqa: F401
 
         loops.register(loops.Loop(signals.LOOP, "webhooks.tasks.drain", "deliveries", lambda: settings.DELIVERY_DRAINS))
         navigation.register(
