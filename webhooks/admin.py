@@ -1,0 +1,134 @@
+"""Staff's pages on webhooks, their deliveries and attempts. Secrets and the customers' own headers are not shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from core.admin import LargeTableMixin
+from organisations.staff import HistoryAdmin, HistoryInline, OrganisationFilter
+from webhooks import actions
+from webhooks.models import Attempt, Delivery, Subscription, Webhook
+
+
+class SubscriptionInline(HistoryInline):
+    model = Subscription
+    fields = ("event_type", "created_at")
+    readonly_fields = ("created_at",)
+
+
+class DeliveryInline(HistoryInline):
+    model = Delivery
+    fields = ("event_type", "kind", "state", "attempt_count", "last_status_code", "last_error", "finished_at")
+
+
+class AttemptInline(HistoryInline):
+    model = Attempt
+    fields = ("number", "attempted_at", "status_code", "error", "duration_ms", "superseded")
+
+
+@admin.register(Webhook)
+class WebhookAdmin(HistoryAdmin):
+    """Endpoints. Their owners set them up; staff switch them off and on."""
+
+    list_display = ("name", "organisation", "state", "state_reason", "failing_since", "last_success_at", "archived_at")
+    list_select_related = ("organisation",)
+    list_filter = (
+        "state",
+        ("failing_since", admin.EmptyFieldListFilter),
+        ("archived_at", admin.EmptyFieldListFilter),
+        ("organisation", OrganisationFilter),
+    )
+    search_fields = ("name", "callback_url")
+    # A callback URL's query may hold a key, and so do headers.
+    exclude = ("secret", "previous_secret", "headers", "callback_url")
+    readonly_fields = ("address",)
+    inlines = (SubscriptionInline, DeliveryInline)
+    actions = ("disable", "enable")
+
+    @admin.display(description=_("callback URL"))
+    def address(self, webhook: Webhook) -> str:
+        return webhook.callback_url.partition("?")[0]
+
+    def has_switch_permission(self, request: HttpRequest) -> bool:
+        """Webhooks are not changed by forms; switching one still asks for the right to change."""
+        return request.user.has_perm("webhooks.change_webhook")
+
+    @admin.action(description=_("Disable selected webhooks"), permissions=["switch"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        rows = queryset.select_related("organisation")
+        self.run(request, rows, lambda row, actor: actions.disable_webhook(webhook=row, actor=actor, reason="staff"))
+
+    @admin.action(description=_("Enable selected webhooks"), permissions=["switch"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        rows = queryset.select_related("organisation")
+        self.run(request, rows, lambda row, actor: actions.enable_webhook(webhook=row, actor=actor))
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(HistoryAdmin):
+    list_display = ("event_type", "webhook", "organisation", "created_at")
+    list_select_related = ("webhook", "organisation")
+    list_filter = (("organisation", OrganisationFilter),)
+    search_fields = ("webhook__name",)
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(LargeTableMixin, HistoryAdmin):
+    """What was, is or will be sent."""
+
+    list_display = (
+        "id", "organisation", "webhook", "event_type", "kind", "state", "attempt_count", "last_status_code",
+        "last_error", "next_attempt_at", "created_at",
+    )  # fmt: skip
+    list_select_related = ("organisation", "webhook")
+    list_filter = (("organisation", OrganisationFilter), "state")
+    date_hierarchy = "created_at"
+    search_help_text = _("Number of the delivery or of its event")
+    inlines = (AttemptInline,)
+    actions = ("resend",)
+
+    def found_by(self, term: str) -> QuerySet[Delivery] | None:
+        digits = term.removeprefix("#")
+        if digits.isascii() and digits.isdigit() and len(digits) < 19:
+            return Delivery.objects.filter(event=int(digits))
+        return None
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        """Deliveries are not changed by forms; sending one again asks for the right to change."""
+        return request.user.has_perm("webhooks.change_delivery")
+
+    @admin.action(description=_("Resend selected deliveries"), permissions=["resend"])
+    def resend(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+        rows: QuerySet[Any] = queryset.select_related("webhook__organisation", "organisation")
+        self.run(request, rows, lambda row, actor: actions.resend_delivery(delivery=row, actor=actor))
+
+
+@admin.register(Attempt)
+class AttemptAdmin(LargeTableMixin, HistoryAdmin):
+    """Single requests and what was answered."""
+
+    list_display = (
+        "id",
+        "organisation",
+        "delivery_id",
+        "number",
+        "status_code",
+        "error",
+        "duration_ms",
+        "attempted_at",
+    )
+    list_select_related = ("organisation",)
+    list_filter = (("organisation", OrganisationFilter),)
+    date_hierarchy = "attempted_at"
+    search_help_text = _("Number of the attempt or of its delivery")
+
+    def found_by(self, term: str) -> QuerySet[Attempt] | None:
+        digits = term.removeprefix("#")
+        if digits.isascii() and digits.isdigit() and len(digits) < 19:
+            return Attempt.objects.filter(delivery=int(digits))
+        return None
