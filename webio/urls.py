@@ -12,5 +12,6 @@ urlpatterns = [
     path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
+    path("api/", include("webio.api_urls")),
     path("o/<slug:slug>/integrations/", include("webhooks.panel.urls")),
 ]
