@@ -72,7 +72,8 @@ def notes_parameter(view: ApiView, request: Request) -> bool:
     text = request.query_params.get("notes", "false")
     if text not in FLAGS:
         raise Invalid.field("notes", _("Must be true or false."))
-    if FLAGS[text] and NOTES_SCOPE not in request.auth.scopes:
+    key: Any = request.auth
+    if FLAGS[text] and NOTES_SCOPE not in key.scopes:
         detail = _("The API key lacks the scope %(scope)s.") % {"scope": NOTES_SCOPE}
         raise Problem(403, "missing_scope", detail, scope=NOTES_SCOPE)
     return FLAGS[text]
