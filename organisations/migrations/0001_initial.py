@@ -234,4 +234,16 @@ class Migration(migrations.Migration):
             model_name='webiotoken',
             index=models.Index(fields=['organisation', '-id'], name='webiotoken_newest'),
         ),
+        migrations.CreateModel(
+            name='RateWindow',
+            fields=[
+                ('key', models.CharField(max_length=100, primary_key=True, serialize=False)),
+                ('start', models.BigIntegerField()),
+                ('used', models.PositiveIntegerField(default=0)),
+            ],
+            options={
+                'verbose_name': 'rate window',
+                'verbose_name_plural': 'rate windows',
+            },
+        ),
     ]
