@@ -9,6 +9,8 @@ from django.test import Client
 
 from conftest import Cast
 from conversations.events import EVENT_TYPES
+from core.clock import now
+from organisations.models import WebioToken
 from webhooks.models import Webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
@@ -109,6 +111,18 @@ def test_the_overview_tells_what_needs_attention(acme: Cast, webhook: Webhook, s
     assert "Needs attention" not in signed_in.get(at(acme, "overview")).content.decode()
     Webhook.objects.update(state="paused")
     assert "Needs attention" in signed_in.get(at(acme, "overview")).content.decode()
+
+
+def test_the_overview_leads_a_newcomer_step_by_step(acme: Cast, signed_in: Client) -> None:
+    def done() -> list[bool]:
+        return [step.done for step in signed_in.get(at(acme, "overview")).context["steps"]]
+
+    assert done() == [True, False, False, False]
+    make_webhook(acme)
+    WebioToken.objects.create(organisation=acme.organisation, token="t")
+    assert done() == [True, True, True, False]
+    Webhook.objects.update(last_success_at=now())
+    assert done() == []
 
 
 def test_an_overview_of_many_webhooks_takes_few_queries(
