@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from zoneinfo import available_timezones
 
 import jwt
 from django.db import transaction
@@ -17,9 +19,10 @@ from core.errors import Conflict, Invalid
 from core.text import clean_text
 from organisations.audit import record_audit
 from organisations.keys import new_key
-from organisations.models import ApiKey, Organisation, User, WebioToken
+from organisations.models import ApiKey, Membership, Organisation, Role, User, WebioToken
 from organisations.scopes import SCOPES
 
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,58}[a-z0-9])?")
 #: The longest overlap of a rotated key and its successor.
 ROTATION_MAXIMUM = timedelta(hours=168)
 #: Bytes of the shortest key that HS256 may be used with (RFC 7518 §3.2).
@@ -169,3 +172,33 @@ def create_webio_token(
         )
         record_audit(actor, "token.create", row, data={"jti": claims["jti"]})
     return row, token
+
+
+def create_organisation(
+    *, actor: Actor, name: str, slug: str, owner: User | None = None, parent: Organisation | None = None
+) -> Organisation:
+    """Make a tenant, with its first owner. Raises `Invalid` for the name and a bad or taken slug."""
+    clean_text("name", name, minimum=1)
+    if not SLUG.fullmatch(slug):
+        raise Invalid.field("slug", _("Must be 1 to 60 lower-case letters, digits and hyphens."))
+    if Organisation.objects.filter(slug__iexact=slug).exists():
+        raise Invalid.field("slug", _("Is already taken."), code="taken")
+    with transaction.atomic():
+        organisation = Organisation.objects.create(name=name, slug=slug, parent=parent)
+        if owner is not None:
+            Membership.objects.create(organisation=organisation, user=owner, role=Role.OWNER)
+        record_audit(actor, "organisation.create", organisation)
+    return organisation
+
+
+def update_organisation(*, organisation: Organisation, actor: Actor, name: str, time_zone: str) -> Organisation:
+    """Change name and time zone. Events already recorded keep the old zone. Raises `Invalid`."""
+    clean_text("name", name, minimum=1)
+    if time_zone not in available_timezones():
+        raise Invalid.field("timeZone", _("Must be a time zone such as Europe/Dublin."))
+    with transaction.atomic():
+        organisation.name = name
+        organisation.time_zone = time_zone
+        organisation.save(update_fields=["name", "time_zone"])
+        record_audit(actor, "organisation.update", organisation, data={"name": name, "timeZone": time_zone})
+    return organisation

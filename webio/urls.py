@@ -14,4 +14,5 @@ urlpatterns = [
     path("accounts/", include("allauth.urls")),
     path("api/", include("webio.api_urls")),
     path("o/<slug:slug>/integrations/", include("webhooks.panel.urls")),
+    path("", include("organisations.panel.urls")),
 ]

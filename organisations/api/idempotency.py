@@ -74,12 +74,14 @@ def begin(organisation: Organisation, method: str, path: str, key: str, body: by
     return Kept(row.status_code, json.loads(row.answer))
 
 
-def finish(row: IdempotencyKey, status: int, body: Any) -> None:
-    """Keep a successful answer; free the key after any other."""
-    if 200 <= status < 300:
-        row.status_code = status
-        row.answer = json.dumps(body)
-        row.locked_until = None
-        row.save(update_fields=["status_code", "answer", "locked_until"])
-    else:
-        row.delete()
+def keep(row: IdempotencyKey, status: int, body: Any) -> None:
+    """Keep an answer. Raises 409, so that the call's transaction is undone, when the key went to another call."""
+    answer = IdempotencyKey(organisation_id=row.organisation_id, answer=json.dumps(body)).answer
+    mine = IdempotencyKey.objects.filter(pk=row.pk, status_code=None, locked_until=row.locked_until)
+    if not mine.update(status_code=status, answer=answer, locked_until=None):
+        raise Problem(409, "idempotency_conflict", _("The call took too long and was sent again meanwhile."))
+
+
+def release(row: IdempotencyKey) -> None:
+    """Free the key of a call that was refused."""
+    IdempotencyKey.objects.filter(pk=row.pk, status_code=None, locked_until=row.locked_until).delete()

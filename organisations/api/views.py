@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, ClassVar, TypeVar
 
 from django.conf import settings
+from django.core.signals import got_request_exception
+from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.log import log_response
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.negotiation import BaseContentNegotiation
@@ -22,7 +26,7 @@ from organisations.api import idempotency, ratelimit
 from organisations.api.authentication import KeyAuthentication
 from organisations.api.fields import ID
 from organisations.api.parsers import StrictJSONParser, parse, read_body
-from organisations.api.problems import CONTENT_TYPE, Problem, handle
+from organisations.api.problems import CONTENT_TYPE, Problem, handle, plain
 from organisations.models import ApiKey, IdempotencyKey, Organisation
 
 M = TypeVar("M", bound=Model)
@@ -55,6 +59,9 @@ class ApiView(APIView):
     #: Query parameters the view knows besides `limit` and `cursor`; others are refused.
     parameters: ClassVar[tuple[str, ...]] = ()
     paged: ClassVar[bool] = False
+    #: Its POST waits for another machine, so that it must not run inside a transaction.
+    talks_to_others: ClassVar[bool] = False
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
 
     organisation: Organisation
     actor: Actor
@@ -118,21 +125,44 @@ class ApiView(APIView):
 
     def handler(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Run the view's method; a POST with an Idempotency-Key is run once."""
-        method = getattr(self, (request.method or "").lower(), self.http_method_not_allowed)
+        # Only a method with a handler of ours: a client may make up any name.
+        name = (request.method or "").lower()
+        method = getattr(self, name) if name in self.http_method_names and hasattr(self, name) else None
+        if method is None:
+            self.http_method_not_allowed(request, *args, **kwargs)
         key = request.headers.get("Idempotency-Key")
-        if request.method != "POST" or key is None or request.method not in self.scopes:
+        if request.method != "POST" or key is None:
             answer: Response = method(request, *args, **kwargs)
             return answer
         found = idempotency.begin(self.organisation, "POST", request.path, key, self._raw)
         if isinstance(found, idempotency.Kept):
             return Response(found.body, status=found.status, headers={"Idempotency-Replayed": "true"})
-        status, body = 500, None
         try:
-            answer = method(request, *args, **kwargs)
-            status, body = answer.status_code, answer.data
-        finally:
-            idempotency.finish(found, status, body)
+            # What is done and the answer that is kept commit together: a crash leaves both or neither.
+            with nullcontext() if self.talks_to_others else transaction.atomic():
+                answer = method(request, *args, **kwargs)
+                idempotency.keep(found, answer.status_code, answer.data)
+        except BaseException:
+            idempotency.release(found)
+            raise
         return answer
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """A problem for every refusal, and for what nobody expected a 500 that tells nothing."""
+        try:
+            return super().handle_exception(exc)
+        except Exception:
+            # Django's own handler would answer HTML.
+            got_request_exception.send(sender=type(self), request=self.request._request)
+            answer = plain(500, "internal_error", _("Something went wrong on our side."))
+            log_response(
+                "Internal Server Error: %s",
+                self.request.path,
+                response=answer,
+                request=self.request._request,
+                exception=exc,
+            )
+            return answer
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         self.args = args

@@ -22,9 +22,8 @@ from organisations.roles import Permission, may, role_of
 class PanelView(View):
     """A page of one organisation, named by its slug in the address.
 
-    Anonymous people are sent to sign in; to a stranger the organisation does not exist (404); a member whose role lacks
-    `permission` gets 403. A class without `permission` is a programming error that the system check `organisations.E001`
-    and every request report.
+    Anonymous people are sent to sign in; to a stranger the organisation does not exist (404); a member whose role
+    lacks `permission` gets 403. The system check `organisations.E001` finds a page that declares none.
     """
 
     permission: ClassVar[Permission | None] = None

@@ -1,0 +1,19 @@
+"""How people sign in and up, as far as it differs from django-allauth's defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django.conf import settings
+from django.http import HttpRequest
+
+
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+    """Accounts come by invitation unless SIGN_UP_OPEN."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return bool(settings.SIGN_UP_OPEN)
+
+    def get_login_redirect_url(self, request: Any) -> str:
+        return "/"

@@ -1,0 +1,71 @@
+"""Every refusal of the API is a problem: unknown paths, methods, media types, sizes, broken JSON, our own faults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from conftest import Cast
+from conversations.models import Conversation
+
+URL = "/api/v1/conversations"
+
+
+def assert_problem(answer: Any, status: int, code: str | None = None) -> dict[str, Any]:
+    """The body of an answer that must be a problem."""
+    assert answer.status_code == status, answer.content[:300]
+    assert answer["Content-Type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert {"type", "title", "status", "code", "detail"} <= set(body)
+    assert body["status"] == status
+    if code is not None:
+        assert body["code"] == code
+    return body
+
+
+@pytest.mark.parametrize("path", ["/api/", "/api/v1/", "/api/v1/nothing", "/api/v2/conversations", "/api/v1/queues/"])
+def test_an_unknown_path_is_a_problem(client: Client, db: None, path: str) -> None:
+    assert_problem(client.get(path), 404, "not_found")
+    assert_problem(client.post(path), 404, "not_found")
+
+
+def test_a_method_that_a_path_does_not_have_is_405_and_names_those_it_has(client: Client, acme: Cast) -> None:
+    for method in ("put", "patch", "delete", "options", "trace"):
+        answer = getattr(client, method)(URL, headers=acme.auth)
+        assert_problem(answer, 405, "method_not_allowed")
+        assert {"GET", "POST"} <= {name.strip() for name in answer["Allow"].split(",")}
+
+
+def test_a_head_request_is_answered_like_a_get_without_a_body(client: Client, acme: Cast) -> None:
+    answer = client.head(URL, headers=acme.auth)
+    assert answer.status_code == 200
+    assert answer.content == b""
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_another_media_type_is_415(client: Client, acme: Cast, kind: str) -> None:
+    answer = client.post(URL, b'{"channelId":"1"}', content_type=kind, headers=acme.auth)
+    assert_problem(answer, 415, "unsupported_media_type")
+
+
+def test_a_body_over_the_limit_is_413(client: Client, acme: Cast) -> None:
+    before = Conversation.objects.count()
+    for size in (1_000_001, 10_000_000):
+        answer = client.post(URL, b" " * size, content_type="application/json", headers=acme.auth)
+        assert_problem(answer, 413)
+    assert Conversation.objects.count() == before
+
+
+def test_an_unexpected_error_is_500_and_tells_nothing(
+    client: Client, acme: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any, **_kwargs: Any) -> None:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr("conversations.api.views.ConversationsView.get", fail)
+    client.raise_request_exception = False
+    answer = client.get(URL, headers=acme.auth)
+    assert_problem(answer, 500)
+    assert b"secret" not in answer.content
