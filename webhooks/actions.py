@@ -1,6 +1,7 @@
 """The verbs on webhooks and deliveries. Each is atomic, audited, takes an actor and refuses with `core.errors`.
 
-Lock order: organisation → webhook → delivery. Nothing here talks to an endpoint: the engine does, woken on commit.
+Lock order: organisation → webhook → deliveries without a lease; leased ones come before the webhook. Nothing here
+talks to an endpoint: the engine does, woken on commit.
 """
 
 from __future__ import annotations
@@ -124,22 +125,19 @@ def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook
 
 
 def archive_webhook(*, webhook: Webhook, actor: Actor) -> None:
-    """Take a webhook out of use. Its log stays; what was still to be sent is cancelled."""
+    """Take a webhook out of use. Its log stays; what was still to be sent is cancelled.
+
+    Raises `Conflict` `webhook_archived` the second time.
+    """
     with transaction.atomic():
+        # Deliveries before the webhook: the engine writes outcomes in this order, and the other one would deadlock.
+        cancelled = _cancel(webhook)
         locked = _locked(webhook)
         locked.archived_at = now()
         locked.save(update_fields=["archived_at"])
         locked.subscriptions.all().delete()
-        cancelled = Delivery.objects.filter(
-            webhook=locked, state__in=[Delivery.State.PENDING, Delivery.State.HELD]
-        ).update(
-            state=Delivery.State.CANCELLED,
-            next_attempt_at=None,
-            # An outcome that is under way finds its lease gone and is recorded as superseded.
-            lease_token=None,
-            blocks=False,
-            finished_at=locked.archived_at,
-        )
+        # What was fanned out between the two. What an engine has leased of it goes out once more at most.
+        cancelled += _cancel(webhook, lease_token=None)
         record_audit(actor, "webhook.archive", locked, data={"cancelled": cancelled})
     _refresh(webhook, locked)
 
@@ -355,6 +353,14 @@ def _save(webhook: Webhook, changed: list[str] | None = None) -> None:
                 code="custom_values_taken",
             ) from None
         raise
+
+
+def _cancel(webhook: Webhook, **more: Any) -> int:
+    """Cancel what is still to be sent. An outcome that is under way finds its lease gone: kept, but superseded."""
+    unsent = Delivery.objects.filter(webhook=webhook, state__in=[Delivery.State.PENDING, Delivery.State.HELD], **more)
+    return unsent.update(
+        state=Delivery.State.CANCELLED, next_attempt_at=None, lease_token=None, blocks=False, finished_at=now()
+    )
 
 
 def _subscribe(webhook: Webhook, events: list[str]) -> None:
