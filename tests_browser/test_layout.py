@@ -1,0 +1,54 @@
+"""Every page of the integration panel fits a phone, has one heading, names its fields and its title."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import Cast
+from tests_browser.conftest import Visit
+from webhooks.models import Webhook
+from webhooks.tests.conftest import make_delivery, make_webhook
+from webhooks.tests.pages import at
+
+UNNAMED = """
+    [...document.querySelectorAll("main input:not([type=hidden]), main select, main textarea, main button, main a")]
+        .filter((one) => !(one.labels && one.labels.length) && !one.ariaLabel && !one.textContent.trim())
+        .map((one) => one.outerHTML)
+"""
+
+
+@pytest.fixture
+def webhook(acme: Cast) -> Webhook:
+    return make_webhook(
+        acme, custom_values=True, callback_url="https://hooks.example.com/" + "a-long-path/" * 20 + "?key=value"
+    )
+
+
+@pytest.mark.parametrize("javascript", [True], indirect=True)
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_page_fits_and_names_its_parts(visit: Visit, acme: Cast, webhook: Webhook, width: int) -> None:
+    for state in ("delivered", "failed", "held", "pending"):
+        delivery = make_delivery(acme, webhook, state=state, last_error="refused_address", attempt_count=2)
+    visit.page.set_viewport_size({"width": width, "height": 800})
+    visit.sign_in(acme.owner.email)
+    titles = set()
+    pages = [
+        *(
+            at(acme, name)
+            for name in ("overview", "webhooks", "webhook_add", "custom_values", "event_catalogue", "log")
+        ),
+        *(
+            at(acme, name, webhook.pk)
+            for name in ("webhook", "webhook_edit", "webhook_test", "webhook_secret", "webhook_delete", "deliveries")
+        ),
+        at(acme, "resend_failed", webhook.pk),
+        at(acme, "delivery", delivery.pk),
+    ]
+    for path in pages:
+        visit.go(path)
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} is too wide"
+        assert visit.page.locator("h1").count() == 1, path
+        assert visit.page.evaluate(UNNAMED) == [], path
+        assert visit.page.evaluate("document.documentElement.lang"), path
+        titles.add(visit.page.title())
+    assert len(titles) == len(pages)
