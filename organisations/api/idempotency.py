@@ -76,12 +76,16 @@ def begin(organisation: Organisation, method: str, path: str, key: str, body: by
 
 def keep(row: IdempotencyKey, status: int, body: Any) -> None:
     """Keep an answer. Raises 409, so that the call's transaction is undone, when the key went to another call."""
-    answer = IdempotencyKey(organisation_id=row.organisation_id, answer=json.dumps(body)).answer
-    mine = IdempotencyKey.objects.filter(pk=row.pk, status_code=None, locked_until=row.locked_until)
-    if not mine.update(status_code=status, answer=answer, locked_until=None):
-        raise Problem(409, "idempotency_conflict", _("The call took too long and was sent again meanwhile."))
+    with transaction.atomic():
+        mine = IdempotencyKey.objects.select_for_update().filter(
+            pk=row.pk, status_code=None, locked_until=row.locked_until
+        )
+        if not mine.exists():
+            raise Problem(409, "idempotency_conflict", _("The call took too long and was sent again meanwhile."))
+        row.status_code, row.answer, row.locked_until = status, json.dumps(body), None
+        row.save(update_fields=["status_code", "answer", "locked_until"])
 
 
 def release(row: IdempotencyKey) -> None:
-    """Free the key of a call that was refused."""
-    IdempotencyKey.objects.filter(pk=row.pk, status_code=None, locked_until=row.locked_until).delete()
+    """Free the key of a call that was refused, unless it went to another call meanwhile."""
+    IdempotencyKey.objects.filter(pk=row.pk, status_code=None, created_at=row.created_at).delete()

@@ -224,6 +224,7 @@ class TryView(OneWebhook):
     """Tests of a webhook."""
 
     scopes = {"POST": WRITE}
+    talks_to_others = True
 
     @documented(
         "Test a webhook",
