@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from core.encryption import EncryptedTextField
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models import Event
 from core.clock import now
+from core.encryption import EncryptedTextField
 from organisations.models import Organisation
 
 
