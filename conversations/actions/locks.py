@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from django.db.models import QuerySet
+
 from conversations.models import Channel, Contact, Conversation
 from core.errors import NotFound
 from organisations.models import Organisation
 
 
+def locked(rows: QuerySet[Conversation]) -> Conversation | None:
+    """The first of `rows` under a row lock, with the rows its events name.
+
+    Two queries on purpose: PostgreSQL reads a row that it waited for anew, but not what it is joined with, so a
+    holder or queue set meanwhile would come back as the old one or none.
+    """
+    pk = rows.select_for_update(no_key=True).values_list("pk", flat=True).first()
+    return None if pk is None else Conversation.objects.with_names().get(pk=pk)
+
+
 def locked_conversation(organisation: Organisation, pk: int) -> Conversation:
     """The organisation's conversation under a row lock, with the rows its events name. Raises `NotFound`."""
-    rows = Conversation.objects.filter(organisation=organisation).with_names()
-    conversation = rows.select_for_update(no_key=True, of=("self",)).filter(pk=pk).first()
+    conversation = locked(Conversation.objects.filter(organisation=organisation, pk=pk))
     if conversation is None:
         raise NotFound("conversation")
     conversation.organisation = organisation
@@ -25,5 +36,4 @@ def locked_contact(organisation: Organisation, address: str) -> Contact:
 
 def open_conversation(channel: Channel, contact: Contact) -> Conversation | None:
     """The open conversation of a contact on a channel under a row lock, if there is one."""
-    rows = Conversation.objects.with_names().select_for_update(no_key=True, of=("self",))
-    return rows.filter(channel=channel, contact=contact, state=Conversation.State.OPEN).first()
+    return locked(Conversation.objects.filter(channel=channel, contact=contact, state=Conversation.State.OPEN))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from conversations.actions.locks import locked_contact, locked_conversation, open_conversation
+from conversations.actions.locks import locked, locked_contact, locked_conversation, open_conversation
 from conversations.actions.transitions import set_closed, set_open
 from conversations.models import Channel, Conversation, Message
 from conversations.outcomes import OUTCOMES, advances
@@ -160,10 +160,8 @@ def set_outcome(message: Message, status_code: int, occurred_at: datetime | None
 
 
 def _reopen_newest(channel: Channel, contact_id: int) -> Conversation | None:
-    rows = Conversation.objects.with_names().select_for_update(no_key=True, of=("self",))
-    conversation = (
-        rows.filter(channel=channel, contact_id=contact_id, state=Conversation.State.CLOSED).order_by("-id").first()
-    )
+    closed = Conversation.objects.filter(channel=channel, contact_id=contact_id, state=Conversation.State.CLOSED)
+    conversation = locked(closed.order_by("-id"))
     if conversation is not None:
         set_open(conversation)
     return conversation
