@@ -30,12 +30,12 @@ class DirectoryAdmin(StaffAdmin):
 
     @admin.action(description=_("Archive the selected rows"), permissions=["change"])
     def archive(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        verb = {
+        verbs: dict[Any, Any] = {
             Channel: actions.archive_channel,
             Queue: actions.archive_queue,
             Status: actions.archive_status,
-        }[self.model]
-        noun = self.opts.model_name
+        }
+        verb, noun = verbs[self.model], str(self.opts.model_name)
         self.run(request, queryset.select_related("organisation"), lambda row, actor: verb(actor=actor, **{noun: row}))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -55,7 +55,7 @@ class ReadOnlyMixin:
         return False
 
 
-class LargeTableMixin:
+class LargeTableMixin(admin.ModelAdmin):
     """Lists of a table that grows for ever: newest first, nothing counted that is not shown.
 
     Search finds a row by its number, and by what `found_by` looks up through indexes.
@@ -66,9 +66,9 @@ class LargeTableMixin:
     paginator = BoundedPaginator
     list_per_page = 50
     list_max_show_all = 50
-    search_fields: ClassVar[tuple[str, ...]] = ("=id",)
-    ordering: ClassVar[tuple[str, ...]] = ("-id",)
-    sortable_by: ClassVar[tuple[str, ...]] = ()
+    search_fields = ("=id",)
+    ordering = ("-id",)
+    sortable_by = ()
     change_list_template = "admin/large_change_list.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:

@@ -36,7 +36,7 @@ def told(refusal: Refusal) -> str:
 class OrganisationFilter(RelatedFieldListFilter):
     """Offers the first organisations by name and the chosen one, however many there are."""
 
-    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
         rows = Organisation.objects.order_by("name").values_list("pk", "name")
         offered = list(rows[:OFFERED])
         chosen = [pk for pk in self.lookup_val or [] if str(pk).isdigit() and len(str(pk)) < 19]
@@ -142,7 +142,7 @@ class HistoryInline(ReadOnlyMixin, admin.TabularInline):
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
         formset = super().get_formset(request, obj, **kwargs)
-        newest, fk_name = self.newest, formset.fk.name
+        newest, fk_name = self.newest, str(formset.fk.name)  # type: ignore[attr-defined]
 
         class Newest(formset):  # type: ignore[misc,valid-type]
             def __init__(self, *args: Any, queryset: Any, instance: Any = None, **options: Any) -> None:

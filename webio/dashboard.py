@@ -76,7 +76,8 @@ def health() -> Health:
     held = Delivery.objects.filter(webhook__in=Webhook.objects.values("pk"), state=Delivery.State.HELD)
     newest = list(Delivery.objects.order_by("-pk").values_list("pk", flat=True)[:RECENT])
     recent = Delivery.objects.filter(pk__gte=newest[-1]) if newest else Delivery.objects.none()
-    counts = dict(recent.order_by().values_list("organisation").annotate(Count("pk")).order_by("-pk__count")[:10])
+    grouped = recent.order_by().values("organisation").annotate(made=Count("pk")).order_by("-made")
+    counts: dict[int, int] = {row["organisation"]: row["made"] for row in grouped[:10]}
     organisations = Organisation.objects.in_bulk(list(counts))
     return Health(
         queues={name: queue_depth(name) for name in ("webio", "deliveries")},
