@@ -13,8 +13,9 @@ import re
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
+import idna
 from django.conf import settings
 from django.utils.translation import gettext as _
 
@@ -75,7 +76,13 @@ IPV6_REASONS: tuple[tuple[IPv6Network, str], ...] = tuple(
 #: Interface identifiers of ISATAP (RFC 5214), which carry an IPv4 address.
 ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
-REFUSED_NAMES = ("localhost", "local", "internal", "localdomain", "home.arpa", "svc", "cluster.local", "onion")
+#: Names of the machine itself, and names that only mean something inside a network.
+LOOPBACK_NAMES = ("localhost", "localdomain")
+INSIDE_NAMES = ("local", "internal", "intranet", "lan", "home", "corp", "home.arpa", "svc", "onion", "metadata.goog")
+#: What may stand between `//` and the path: a name or an IPv6 literal, and a port.
+NETLOC = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:[0-9]{1,5})?")
+#: NAT64 (RFC 6052): the last four bytes are the address that is reached in the end.
+NAT64 = IPv6Network("64:ff9b::/96")
 HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?")
 
 
@@ -104,7 +111,8 @@ def _refusal(address: str, allowed: tuple[str, ...]) -> str | None:
         return "malformed"
     mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
     if any(candidate in network for candidate in (ip, mapped) if candidate for network in _networks(allowed)):
-        return None
+        # Whoever allows the translator has not allowed everything behind it.
+        return _refusal(str(IPv4Address(int(ip) & 0xFFFF_FFFF)), allowed) if ip in NAT64 else None
     if isinstance(ip, IPv4Address):
         return next((reason for network, reason in IPV4_REFUSED if ip in network), None)
     if ip not in IPV6_PUBLIC:
@@ -125,13 +133,14 @@ def literal(host: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         pass
     try:
-        ascii_host = bare.encode("idna").decode() if not bare.isascii() else bare
-    except UnicodeError:
-        ascii_host = bare
-    try:
-        return IPv4Address(socket.inet_aton(ascii_host.rstrip(".")))
+        return IPv4Address(socket.inet_aton(ascii_host(bare).rstrip(".")))
     except (OSError, ValueError):
         return None
+
+
+def ascii_host(host: str) -> str:
+    """A host name's form in the DNS: Punycode labels (RFC 5891 after UTS 46). Raises `UnicodeError` without one."""
+    return host if host.isascii() else idna.encode(host, uts46=True).decode()
 
 
 def check_url(field: str, value: Any) -> str:
@@ -166,32 +175,62 @@ def check_url(field: str, value: Any) -> str:
         raise refuse(_("The port must be from 1 to 65535."))
     if "%" in parts.netloc:
         raise refuse(_("The host must not contain a percent sign."))
+    if not NETLOC.fullmatch(parts.netloc):
+        raise refuse(_("Is not a valid URL."))
     address = literal(host)
     if address is not None:
         if refusal(address) is not None:
             raise refuse(_("The address is not on the public internet."))
         return str(value)
-    if ":" in host or parts.netloc.startswith("["):
+    if ":" in host:
         raise refuse(_("Is not a valid URL."))
-    _check_name(host, refuse)
+    error = _name_error(host)
+    if error:
+        raise refuse(error)
     return str(value)
 
 
-def _check_name(host: str, refuse: Any) -> None:
+def _name_error(host: str) -> str | None:
+    """What is wrong with a host name. Where networks besides the internet may be reached, so may names inside them."""
     try:
-        name = (host if host.isascii() else host.encode("idna").decode()).lower()
+        name = ascii_host(host).lower()
     except UnicodeError:
-        raise refuse(_("The host is not a valid name.")) from None
+        return _("The host is not a valid name.")
     if len(name) > 253 or not HOST_NAME.fullmatch(name):
-        raise refuse(_("The host is not a valid name."))
+        return _("The host is not a valid name.")
     name = name.rstrip(".")
-    # Where this machine may be reached, its own name may be used; the dialled address is judged all the same.
-    loopback = any(IPv4Address("127.0.0.1") in network for network in allowed_networks() if network.version == 4)
-    if name == "localhost" and loopback:
-        return
-    if any(name == refused or name.endswith("." + refused) for refused in REFUSED_NAMES):
-        raise refuse(_("The host is not on the public internet."))
-    if "." not in name and not allowed_networks():
-        raise refuse(_("The host must be a full name with a dot, such as hooks.example.com."))
     if name.rsplit(".", 1)[-1].isdigit():
-        raise refuse(_("The host is not a valid name."))
+        return _("The host is not a valid name.")
+    allowed = allowed_networks()
+    if _ends_in(name, LOOPBACK_NAMES):
+        known = any(network.is_loopback for network in allowed)
+    elif _ends_in(name, INSIDE_NAMES) or "." not in name:
+        known = any(not network.is_loopback for network in allowed)
+    else:
+        known = True
+    if known:
+        return None
+    if "." not in name and name not in LOOPBACK_NAMES:
+        return _("The host must be a full name with a dot, such as hooks.example.com.")
+    return _("The host is not on the public internet.")
+
+
+def _ends_in(name: str, domains: tuple[str, ...]) -> bool:
+    return any(name == domain or name.endswith("." + domain) for domain in domains)
+
+
+#: All of printable ASCII: only other characters are encoded.
+_SAFE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+@functools.lru_cache(maxsize=1024)
+def ascii_url(url: str) -> str:
+    """`url` as it goes over the wire: the host's labels in Punycode, the rest percent-encoded UTF-8 (RFC 3987 §3.1).
+
+    What is percent-encoded already stays as it is. Raises `UnicodeError` for a host that has no such form.
+    """
+    parts = urlsplit(url)
+    host, colon, port = parts.netloc.partition(":") if not parts.netloc.startswith("[") else (parts.netloc, "", "")
+    return urlunsplit(
+        (parts.scheme, ascii_host(host) + colon + port, *(quote(part, safe=_SAFE) for part in parts[2:4]), "")
+    )

@@ -4,15 +4,22 @@ Built on libcurl, because three things hold there: the deadline covers the whole
 the socket is opened by our own function, which judges the address really dialled (`core.addresses.refusal`); and
 many transfers share one thread and their connections. Redirects are not followed, answers are not decompressed, the
 proxy variables of the environment are ignored, TLS is always verified, and memory is bounded whatever comes back.
+
+An answer whose status came and whose body merely is too long counts as that status: the receiver has the request.
+A body that breaks off or does not end within the deadline is an error, whatever its status says.
+
+With `OUTBOUND_PROXY` every connection goes to that proxy, which then is the one that judges addresses.
 """
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import certifi
@@ -21,7 +28,11 @@ from django.conf import settings
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from core.addresses import refusal
+from core.addresses import ascii_url, refusal
+
+# libcurl looks names up in at most twenty threads, which it cannot end. A name server that never answers would hold
+# one for glibc's 10 s; so it gives up, with "dns", before `CONNECT_SECONDS` are over. Read once, by the first lookup.
+os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
 
 #: What is kept of an answer's body, bytes. The rest is read and dropped.
 BODY_KEPT = 16 * 1024
@@ -32,6 +43,8 @@ HEADERS_READ = 64 * 1024
 CONNECT_SECONDS = 5.0
 #: Seconds an idle connection is kept.
 KEEP_ALIVE_SECONDS = 60
+#: Seconds after which even a busy connection is opened anew, so that a moved host is followed.
+CONNECTION_SECONDS = 600
 
 #: Error classes: the code that is stored and sent, and what people read. Deliberately the same for a port that is
 #: closed and one that is filtered, so that the log is no port scanner.
@@ -44,14 +57,19 @@ ERRORS: dict[str, str | Promise] = {
     "reset": _("The connection ended before the answer was complete."),
     "too_large": _("The answer's headers were too large."),
     "protocol": _("The answer was not valid HTTP."),
+    "proxy": _("The platform's own proxy could not be used."),
     "invalid_url": _("The URL is not valid."),
 }
 
+#: CURLE_PROXY and CURLE_TOO_LARGE, for which pycurl has no names.
+_E_PROXY = 97
+_E_TOO_LARGE = 100
 _BY_CURL_CODE = {
     pycurl.E_URL_MALFORMAT: "invalid_url",
-    pycurl.E_UNSUPPORTED_PROTOCOL: "invalid_url",
     pycurl.E_COULDNT_RESOLVE_HOST: "dns",
-    pycurl.E_COULDNT_RESOLVE_PROXY: "connect",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "proxy",
+    _E_PROXY: "proxy",
+    _E_TOO_LARGE: "too_large",
     pycurl.E_COULDNT_CONNECT: "connect",
     pycurl.E_OPERATION_TIMEDOUT: "timeout",
     pycurl.E_GOT_NOTHING: "reset",
@@ -123,13 +141,27 @@ class Outcome:
 class _Transfer:
     """A libcurl handle with its callbacks and buffers, used for one request after another."""
 
-    __slots__ = ("_body", "_body_read", "_headers", "_headers_read", "_method", "_resolve", "_stop", "curl", "token")
+    __slots__ = (
+        "_body",
+        "_body_read",
+        "_deadline",
+        "_headers",
+        "_headers_read",
+        "_method",
+        "_resolve",
+        "_stop",
+        "_url",
+        "curl",
+        "token",
+    )
 
     def __init__(self) -> None:
         curl = self.curl = pycurl.Curl()
         curl.transfer = self
         self.token: Hashable = None
         self._method = ""
+        self._url = ""
+        self._deadline = 0.0
         self._resolve: Sequence[str] = ()
         self._reset()
         curl.setopt(pycurl.NOSIGNAL, 1)
@@ -143,6 +175,9 @@ class _Transfer:
         curl.setopt(pycurl.TCP_KEEPALIVE, 1)
         curl.setopt(pycurl.TCP_NODELAY, 1)
         curl.setopt(pycurl.MAXAGE_CONN, KEEP_ALIVE_SECONDS)
+        curl.setopt(pycurl.MAXLIFETIME_CONN, CONNECTION_SECONDS)
+        # Customers' paths go out as they were given, `..` and all.
+        curl.setopt(pycurl.PATH_AS_IS, 1)
         curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
         curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
         curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
@@ -165,17 +200,20 @@ class _Transfer:
         curl = self.curl
         if request.method != self._method:
             self._method = request.method
-            if request.method == "GET":
-                curl.setopt(pycurl.HTTPGET, 1)
-            else:
-                curl.setopt(pycurl.POST, 1)
-                curl.setopt(pycurl.CUSTOMREQUEST, request.method)
+            curl.setopt(pycurl.HTTPGET if request.method == "GET" else pycurl.POST, 1)
+            # Set for GET and POST too, or the method of an earlier request would stay.
+            curl.setopt(pycurl.CUSTOMREQUEST, request.method)
         if request.method != "GET":
             curl.setopt(pycurl.POSTFIELDS, request.body)
-        curl.setopt(pycurl.URL, request.url)
+        if request.url != self._url:
+            self._url = request.url
+            curl.setopt(pycurl.URL, request.url if request.url.isascii() else ascii_url(request.url))
         # Without these, libcurl adds an Accept of its own and waits for "100 Continue" on larger bodies.
-        curl.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:", "Accept:"])
-        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(request.deadline * 1000)))
+        lines = [line if line.isascii() else line.encode("latin-1") for line in request.headers]
+        curl.setopt(pycurl.HTTPHEADER, [*lines, "Expect:", "Accept:"])
+        if request.deadline != self._deadline:
+            self._deadline = request.deadline
+            curl.setopt(pycurl.TIMEOUT_MS, max(1, int(request.deadline * 1000)))
         if request.resolve or self._resolve:
             self._resolve = request.resolve
             curl.setopt(pycurl.RESOLVE, list(request.resolve))
@@ -185,6 +223,8 @@ class _Transfer:
         if not settings.OUTBOUND_PROXY and refusal(address.addr[0]) is not None:
             self._stop = "refused_address"
             return pycurl.SOCKET_BAD
+        # A host may have refused and public addresses; once one of these is dialled, what comes of that counts.
+        self._stop = ""
         return socket.socket(address.family, address.socktype, address.protocol)
 
     def _on_header(self, line: bytes) -> int | None:
@@ -213,9 +253,11 @@ class _Transfer:
         """What came of the finished request; `code` is libcurl's, 0 for none."""
         curl = self.curl
         error = ""
+        getinfo = curl.getinfo
         if code and self._stop != "enough":
             error = self._stop or _BY_CURL_CODE.get(code, "protocol")
-        getinfo = curl.getinfo
+            if settings.OUTBOUND_PROXY and getinfo(pycurl.HTTP_CONNECTCODE) >= 300:
+                error = "proxy"
         return Outcome(
             status=getinfo(pycurl.RESPONSE_CODE) or None,
             error=error,
@@ -244,40 +286,41 @@ def _parse_headers(lines: list[bytes]) -> list[tuple[str, str]]:
 
 
 def fetch(request: Request) -> Outcome:
-    """Make one request and wait for it. Never raises for what the network does; blocks up to the deadline."""
-    transfer = _Transfer()
-    code = 0
+    """Make one request over a connection of its own and wait for it. Never raises for what the network does.
+
+    Blocks up to the deadline and no longer.
+    """
+    # Not libcurl's own blocking call: that one waits for a name lookup however late it is.
+    stream = Stream(connections=1)
     try:
-        transfer.prepare(request, None)
-        transfer.curl.perform()
-    except pycurl.error as error:
-        code = error.args[0]
-    try:
-        return transfer.outcome(code)
+        stream.submit(request, None)
+        while True:
+            for _token, outcome in stream.poll(request.deadline):
+                return outcome
     finally:
-        transfer.curl.close()
+        stream.close()
 
 
-@dataclass
 class Stream:
     """Many requests at once in one thread, with connections kept open: submit, then poll for what is done.
 
-    `connections` is how many idle connections are kept. Not thread-safe.
+    `connections` is how many idle connections are kept, `in_flight` how many requests are under way. Not
+    thread-safe, and not to be carried over a fork.
     """
 
-    connections: int = 512
-    in_flight: int = 0
-    _idle: list[_Transfer] = field(default_factory=list)
-    _timer: float | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, connections: int = 512) -> None:
+        self.in_flight = 0
+        self._idle: list[_Transfer] = []
+        self._active: set[_Transfer] = set()
+        self._timer: float | None = None
         self._selector = selectors.DefaultSelector()
         self._watched: dict[int, int] = {}
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, self.connections)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._refused: list[tuple[Hashable, Outcome]] = []
+        self._closed = False
 
     def watch(self, descriptor: int) -> None:
         """Also end `poll` when `descriptor` becomes readable, such as the pipe of a wake-up."""
@@ -289,10 +332,11 @@ class Stream:
         self.in_flight += 1
         try:
             transfer.prepare(request, token)
-        except pycurl.error as error:
-            self._refused.append((token, transfer.outcome(error.args[0])))
-            self._idle.append(transfer)
+        except (pycurl.error, UnicodeError):
+            # One URL that cannot even be written down must not end the stream of all the others.
+            self._refused.append((token, transfer.outcome(pycurl.E_URL_MALFORMAT)))
             return
+        self._active.add(transfer)
         self._multi.add_handle(transfer.curl)
 
     def poll(self, timeout: float) -> list[tuple[Hashable, Outcome]]:
@@ -322,9 +366,15 @@ class Stream:
                 return done
 
     def close(self) -> None:
-        """Drop everything that is under way and close all connections."""
-        self._multi.close()
+        """Drop everything that is under way and close all connections. Does not wait for name lookups."""
+        for transfer in self._active:
+            self._multi.remove_handle(transfer.curl)
+        self._active.clear()
+        self._idle.clear()
+        self._closed = True
         self._selector.close()
+        # libcurl's clean-up joins the threads of lookups that nobody waits for any more.
+        threading.Thread(target=self._multi.close, name="outbound-close", daemon=True).start()
 
     def _collect(self) -> list[tuple[Hashable, Outcome]]:
         done, self._refused = self._refused, []
@@ -342,11 +392,14 @@ class Stream:
     def _finish(self, curl: pycurl.Curl, code: int) -> tuple[Hashable, Outcome]:
         transfer: _Transfer = curl.transfer
         self._multi.remove_handle(curl)
+        self._active.discard(transfer)
         outcome = transfer.outcome(code)
         self._idle.append(transfer)
         return transfer.token, outcome
 
     def _on_socket(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:
+        if self._closed:
+            return
         if what == pycurl.POLL_REMOVE:
             if self._watched.pop(descriptor, None) is not None:
                 self._selector.unregister(descriptor)
