@@ -260,7 +260,8 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = BASE_DIR / "staticfiles"
+#: Filled by `collectstatic`. Without it, in demo and development, the files are served from where they are.
+STATIC_ROOT = None if RELAXED else BASE_DIR / "staticfiles"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -269,7 +270,6 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
-# Without `collectstatic`, the finders serve the files themselves.
 WHITENOISE_USE_FINDERS = RELAXED
 WHITENOISE_AUTOREFRESH = DEBUG
 
