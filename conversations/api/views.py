@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import QuerySet
@@ -45,11 +45,12 @@ def moment_parameter(request: Request, name: str) -> datetime | None:
     try:
         # A plus sign in a query means a space; people forget to escape it.
         found = parse_datetime(text.replace(" ", "+"))
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise Invalid.field(name, _("Must be an ISO 8601 time with a zone, such as 2026-01-31T09:00:00Z."))
-    return found
+        if found is not None and found.tzinfo is not None:
+            # In the years 1 and 9999 a zone can lead out of the calendar.
+            return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid.field(name, _("Must be an ISO 8601 time with a zone, such as 2026-01-31T09:00:00Z."))
 
 
 class ConversationsView(ApiView):

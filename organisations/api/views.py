@@ -191,7 +191,10 @@ class ApiView(APIView):
 
     def read(self, body: type[serializers.Serializer[Any]], *, partial: bool = False) -> dict[str, Any]:
         """The request's body as `body` declares it. Raises `Invalid` with the errors of all fields."""
-        found = body(data=self.request.data, partial=partial)
+        data = self.request.data
+        if not isinstance(data, dict):
+            raise Invalid.field("body", _("Must be a JSON object."))
+        found = body(data=data, partial=partial)
         if not found.is_valid():
             raise Invalid(flatten(found.errors))
         values: dict[str, Any] = found.validated_data
