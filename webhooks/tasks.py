@@ -6,6 +6,7 @@ from core import loops
 from core.wakeup import Waiter
 from webhooks.engine.drain import Drain
 from webhooks.signals import LOOP
+from webhooks.stranded import settle_stranded
 
 
 def drain() -> dict[str, int]:
@@ -19,5 +20,5 @@ def drain() -> dict[str, int]:
 
 
 def sweep() -> dict[str, int]:
-    """See that every loop runs. Returns how many starts were queued."""
-    return {name: loops.ensure(name) for name in loops.LOOPS}
+    """See that every loop runs and that nothing lies between two states. Returns starts queued and rows settled."""
+    return {"settled": settle_stranded(), **{name: loops.ensure(name) for name in loops.LOOPS}}

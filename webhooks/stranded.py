@@ -1,0 +1,32 @@
+"""Deliveries that were fanned out while their webhook changed its state, and so got the state before.
+
+Fan-out reads a webhook without locking it, since a lock would make it wait for every outcome. A delivery inserted
+beside a resume is committed as held after the resume has released what it saw; beside a deletion, as pending.
+"""
+
+from __future__ import annotations
+
+from core.clock import now
+from webhooks.models import Delivery, Webhook
+from webhooks.signals import wake_engine
+
+
+def settle_stranded() -> int:
+    """Make held deliveries of active webhooks due and cancel unsent ones of deleted webhooks. Returns how many.
+
+    Runs regularly; can run twice and beside anything. An engine that still holds a lease keeps it.
+    """
+    free = Delivery.objects.filter(lease_token=None)
+    released = free.filter(
+        state=Delivery.State.HELD,
+        webhook__in=Webhook.objects.filter(
+            state=Webhook.State.ACTIVE, archived_at=None, organisation__suspended_at=None
+        ),
+    ).update(state=Delivery.State.PENDING, next_attempt_at=now())
+    cancelled = free.filter(
+        state__in=[Delivery.State.PENDING, Delivery.State.HELD],
+        webhook__in=Webhook.objects.exclude(archived_at=None),
+    ).update(state=Delivery.State.CANCELLED, next_attempt_at=None, blocks=False, finished_at=now())
+    if released:
+        wake_engine()
+    return released + cancelled
