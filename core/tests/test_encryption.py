@@ -197,7 +197,7 @@ def test_without_keys_one_comes_from_the_secret_key(settings: object) -> None:
         decrypt(sealed, "place")
 
 
-@pytest.mark.parametrize("key", ["", "short", "A" * 42, "ä" * 43, "!" * 44, new_key() + "AAAA"])
+@pytest.mark.parametrize("key", ["", "short", "A" * 42, "ä" * 43, "!" * 44, "A" * 43 + "=AAAA"])
 def test_a_malformed_key_is_refused_by_its_number_alone(settings: object, key: str) -> None:
     settings.FIELD_ENCRYPTION_KEYS = [new_key(), key]
     with pytest.raises(ImproperlyConfigured, match="key 2 is not") as caught:
