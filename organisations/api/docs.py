@@ -76,7 +76,10 @@ def documented(
     operation_id: str | None = None,
     media: Sequence[str] = (),
 ) -> Callable[[F], F]:
-    """Describe one method of a view. `media` names further types of the answer. `problems` names the answers besides those that its kind of call always has."""
+    """Describe one method of a view.
+
+    `media` names further types of the answer, `problems` the answers besides those that its kind of call always has.
+    """
     codes = {401, 403, 429, *problems}
     if parameters or paged or body is not None or post:
         codes.add(400)
@@ -84,13 +87,13 @@ def documented(
         codes |= {413, 415}
     if post:
         codes |= {409, 422}
-    answers: dict[Any, Any] = {
-        status: OpenApiResponse(
+    answers: dict[Any, Any] = {}
+    if answer is not None or not media:
+        answers[status] = OpenApiResponse(
             answer,
             description=summary,
-            examples=[OpenApiExample("Example", value=example)] if example is not None else [],
+            examples=[OpenApiExample("Example", value=example, status_codes=[status])] if example is not None else [],
         )
-    }
     for name in media:
         answers[(status, name)] = OpenApiResponse(
             OpenApiTypes.BINARY if name == "application/pdf" else OpenApiTypes.STR, description=summary
