@@ -1,5 +1,6 @@
 from django.apps import AppConfig
 from django.conf import settings
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -11,7 +12,9 @@ class WebhooksConfig(AppConfig):
         from organisations import navigation
         from organisations.roles import Permission
         from webhooks import retention, signals  # noqa: F401
+        from webhooks.tasks import install_schedules
 
+        post_migrate.connect(install_schedules, dispatch_uid="webhooks.install_schedules")
         loops.register(loops.Loop(signals.LOOP, "webhooks.tasks.drain", "deliveries", lambda: settings.DELIVERY_DRAINS))
         navigation.register(
             *(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.apps import AppConfig
+from django_q.models import Schedule
+
 from core import loops
 from core.wakeup import Waiter
 from webhooks.engine.drain import Drain
 from webhooks.signals import LOOP
 from webhooks.stranded import settle_stranded
+
+SWEEP = "webhooks.tasks.sweep"
 
 
 def drain() -> dict[str, int]:
@@ -22,3 +29,10 @@ def drain() -> dict[str, int]:
 def sweep() -> dict[str, int]:
     """See that every loop runs and that nothing lies between two states. Returns starts queued and rows settled."""
     return {"settled": settle_stranded(), **{name: loops.ensure(name) for name in loops.LOOPS}}
+
+
+def install_schedules(sender: AppConfig, using: str, **_: Any) -> None:
+    """`post_migrate` receiver: the schedule of the sweep, every minute, once, however often it is called."""
+    if sender.name == "django_q":
+        defaults = {"name": "sweep", "schedule_type": Schedule.MINUTES, "minutes": 1}
+        Schedule.objects.using(using).get_or_create(func=SWEEP, defaults=defaults)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django_q.models import Schedule
 
 from conftest import Cast
 from core.clock import now
+from webhooks import tasks
 from webhooks.models import Delivery, Webhook
 from webhooks.stranded import settle_stranded
 from webhooks.tests.conftest import make_delivery
@@ -46,6 +49,14 @@ def test_what_an_engine_holds_is_left_to_it(acme: Cast, webhook: Webhook) -> Non
     Webhook.objects.update(archived_at=now())
     assert settle_stranded() == 0
     assert Delivery.objects.get().state == "pending"
+
+
+def test_the_sweep_is_scheduled_once_and_settles(acme: Cast, webhook: Webhook) -> None:
+    for _ in range(2):
+        tasks.install_schedules(sender=apps.get_app_config("django_q"), using="default")
+    assert Schedule.objects.get(func="webhooks.tasks.sweep").minutes == 1
+    make_delivery(acme, webhook, state="held")
+    assert tasks.sweep()["settled"] == 1
 
 
 def test_settling_costs_two_statements(acme: Cast, webhook: Webhook, django_assert_max_num_queries: Any) -> None:
