@@ -199,3 +199,8 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.delivery_id} · {self.number}"
+
+    @property
+    def accepted(self) -> bool:
+        """A whole answer from 200 to 299, in time."""
+        return not self.error and self.status_code is not None and 200 <= self.status_code < 300

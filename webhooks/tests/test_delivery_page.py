@@ -49,6 +49,8 @@ def test_the_attempts_are_told_in_order(acme: Cast, webhook: Webhook, signed_in:
     assert "&lt;b&gt;fine&lt;/b&gt;" in page
     assert "<b>fine" not in page
     assert "first byte 11 ms" in page
+    assert page.index("attempt-bad") < page.index("Attempt 1") < page.index("attempt-ok") < page.index("Attempt 2")
+    assert '<span class="badge badge-ok">200</span>' in page
 
 
 def test_the_request_is_shown_as_it_is_sent_without_its_secrets(acme: Cast, signed_in: Client) -> None:
