@@ -80,7 +80,7 @@ def sections() -> list[dict[str, Any]]:
             request = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             answers = []
             for status, answer in operation["responses"].items():
-                content = next(iter(answer.get("content", {}).values()), {})
+                content: dict[str, Any] = next(iter(answer.get("content", {}).values()), {})
                 answers.append(
                     {
                         "status": status,

@@ -152,7 +152,7 @@ class MemberChange(PanelView):
     def post(self, request: HttpRequest, slug: str, pk: int) -> HttpResponse:
         rows = Membership.objects.filter(organisation=self.organisation, archived_at=None)
         membership = get_object_or_404(rows, pk=pk)
-        who = {"membership": membership, "actor": self.actor, "actor_role": self.role}
+        who: dict[str, Any] = {"membership": membership, "actor": self.actor, "actor_role": self.role}
         try:
             if "remove" in request.POST:
                 people.remove_member(**who)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import transaction
 
@@ -250,14 +251,14 @@ class _Stage:
             actions.report_outcome(channel=channel, status_code=code, message_id=message.pk)
 
     def _label(self, conversation: Conversation, person: Actor, agent: User) -> None:
-        where = {"organisation": self.organisation, "actor": person, "conversation_id": conversation.pk}
+        where: dict[str, Any] = {"organisation": self.organisation, "actor": person, "conversation_id": conversation.pk}
         actions.set_status(**where, status_id=self.statuses[0].pk)
         actions.move_to_queue(**where, queue_id=self.chance.choice(self.queues).pk)
         if self.chance.random() < 0.7:
             actions.take_conversation(**where, user_id=agent.pk)
 
     def _finish(self, conversation: Conversation, person: Actor, amount: Decimal, moment: datetime) -> None:
-        where = {"organisation": self.organisation, "actor": person, "conversation_id": conversation.pk}
+        where: dict[str, Any] = {"organisation": self.organisation, "actor": person, "conversation_id": conversation.pk}
         with held_at(moment + timedelta(minutes=2)):
             if self.chance.random() < 0.2:
                 record_payment(

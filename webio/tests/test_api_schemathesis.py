@@ -16,7 +16,7 @@ from core.actors import SYSTEM
 from webhooks.actions import create_webhook
 
 #: Seconds for all calls together.
-TIME = 60
+TIME = 45
 
 
 @pytest.mark.django_db(transaction=True)

@@ -55,7 +55,7 @@ class Command(BaseCommand):
         shared = {"DELIVERY_DRAINS": str(drains)}
         # A cluster's main process stops on SIGINT and its others ignore it, except for a loop that is running
         # and leaves at once: so the whole group gets it.
-        stop = {"stop_signal": signal.SIGINT, "stop_group": True}
+        stop: dict[str, Any] = {"stop_signal": signal.SIGINT, "stop_group": True}
         return [
             Part("web", web, {**shared, "DATABASE_POOL": "1"}),
             Part("tasks", [*manage, "qcluster"], {**shared, "Q_CLUSTER_NAME": "webio"}, **stop),
