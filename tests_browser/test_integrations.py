@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from conftest import Cast
@@ -11,6 +12,7 @@ from conversations.actions import receive_message
 from tests_browser.conftest import Visit
 from webhooks.engine.drain import Drain
 from webhooks.models import Delivery, Webhook
+from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.pages import at
 
@@ -95,3 +97,24 @@ def test_a_webhook_from_sign_in_to_resend(visit: Visit, acme: Cast, endpoint: En
     page.get_by_role("button", name="Resend selected").click()
     expect(page.get_by_text("1 delivery is being sent again.")).to_be_visible()
     assert Delivery.objects.filter(kind="resend").count() == 2
+
+
+@pytest.mark.parametrize("javascript", [True], indirect=True)
+def test_a_test_is_answered_in_place(visit: Visit, acme: Cast, endpoint: Endpoint) -> None:
+    """With scripts nothing is reloaded, and what is wrong with the form shows all the same."""
+    webhook = make_webhook(acme, callback_url=endpoint.url, custom_values=True)
+    page = visit.page
+    visit.sign_in(acme.owner.email)
+    visit.go(at(acme, "webhook_test", webhook.pk))
+    page.evaluate("window.kept = true")
+    page.get_by_label("What to send").select_option("customValue")
+    page.get_by_role("button", name="Send test").click()
+    expect(page.get_by_text("Name at least one field to ask for.")).to_be_visible()
+    assert endpoint.asked == []
+    endpoint.body = b'{"balance": 12.50}'
+    page.get_by_label("Field names").fill("balance")
+    page.get_by_role("button", name="Send test").click()
+    expect(page.locator("#result").get_by_text("12.50", exact=True)).to_be_visible()
+    expect(page.get_by_text("Name at least one field to ask for.")).to_have_count(0)
+    expect(page.locator("#result button.copy")).to_have_count(1)
+    assert page.evaluate("window.kept") is True
