@@ -59,7 +59,7 @@ def conversation_changes(created: bool, before: dict[str, Any], after: dict[str,
         ids = [after["queue_id"], before.get("queue_id")]
         queues = Queue.objects.in_bulk([pk for pk in ids if pk is not None])
         new, old = (events.named(queues.get(pk)) or {"id": "", "name": ""} for pk in ids)
-        facts = {
+        facts: dict[str, Any] = {
             "queue": new["name"],
             "queueId": new["id"],
             "previousQueue": old["name"],

@@ -48,7 +48,7 @@ class Loop:
 
 LOOPS: dict[str, Loop] = {}
 #: What `manage.py up` calls every few seconds; each entry sees that its loop runs.
-keepalives: list[Callable[[], None]] = []
+keepalives: list[Callable[[], object]] = []
 _brokers: dict[str, Broker] = {}
 #: Set when this process is told to stop: running slices leave at once.
 _stopping = threading.Event()

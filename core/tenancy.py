@@ -44,7 +44,7 @@ def checked_columns(model: type[models.Model]) -> list[tuple[str, str]]:
     return [
         (field.column, field.related_model._meta.db_table)
         for field in model._meta.local_concrete_fields
-        if isinstance(field, models.ForeignKey) and field.db_constraint and owned(field.related_model)
+        if isinstance(field, models.ForeignKey) and getattr(field, "db_constraint", True) and owned(field.related_model)
     ]
 
 

@@ -95,7 +95,9 @@ class Tracked(models.Model):
                 if isinstance(value, BaseExpression) or hasattr(value, "resolve_expression"):
                     expressions.append(name)
                 else:
-                    after[name] = cls._meta.get_field(name).get_prep_value(value)
+                    field = cls._meta.get_field(name)
+                    assert isinstance(field, models.Field)
+                    after[name] = field.get_prep_value(value)
             if expressions:
                 after.update(cls._base_manager.using(using).values(*expressions).get(pk=self.pk))
             if created or after != before:

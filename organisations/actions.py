@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import available_timezones
 
 import jwt
@@ -154,19 +155,20 @@ def create_webio_token(
         message = _("Must be at least %(minimum)d bytes; it has %(length)d.")
         raise Invalid.field("secretKey", message % {"minimum": SECRET_KEY_MINIMUM, "length": length})
     moment = now()
-    claims = {
+    prefix = api_key.prefix if api_key is not None else ""
+    claims: dict[str, Any] = {
         "iss": "webio",
         "sub": str(organisation.pk),
         "iat": int(moment.timestamp()),
         "jti": uuid.uuid4().hex,
-        "kid": api_key.prefix if api_key is not None else "",
+        "kid": prefix,
     }
     token = jwt.encode(claims, secret_key, algorithm="HS256")
     with transaction.atomic():
         row = WebioToken.objects.create(
             organisation=organisation,
             token=token,
-            key_prefix=claims["kid"],
+            key_prefix=prefix,
             created_by=created_by,
             created_at=moment,
         )

@@ -40,10 +40,10 @@ def register(*entries: Entry) -> None:
 
 def navigation(organisation: Organisation, role: str | None, path: str) -> list[dict[str, Any]]:
     """Sections with the links that `role` may open; the one whose address `path` continues longest is current."""
-    sections = []
+    sections: list[dict[str, Any]] = []
     best = ""
     for code, title in SECTIONS.items():
-        entries = []
+        entries: list[dict[str, Any]] = []
         for entry in sorted(_entries, key=lambda one: one.order):
             if entry.section == code and may(role, entry.permission):
                 url = reverse(entry.url_name, args=[organisation.slug])
@@ -53,6 +53,6 @@ def navigation(organisation: Organisation, role: str | None, path: str) -> list[
         if entries:
             sections.append({"title": title, "entries": entries})
     for section in sections:
-        for shown in section["entries"]:  # type: ignore[attr-defined]
+        for shown in section["entries"]:
             shown["current"] = shown["url"] == best
     return sections

@@ -90,7 +90,7 @@ class ChannelShape(serializers.Serializer[Any]):
 
     id = serializers.CharField()
     type = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     address = serializers.CharField()
     inboundRule = serializers.ChoiceField(Channel.InboundRule.values)
     validityHours = serializers.IntegerField()

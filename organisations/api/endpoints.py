@@ -69,7 +69,7 @@ class OrganisationView(ApiView):
                 "name": organisation.name,
                 "slug": organisation.slug,
                 "timeZone": organisation.time_zone,
-                "scopes": request.auth.scopes,
+                "scopes": self.key.scopes,
             }
         )
 
@@ -101,7 +101,7 @@ class TokenView(ApiView):
             organisation=self.organisation,
             actor=self.actor,
             secret_key=values["secretKey"],
-            api_key=request.auth,
+            api_key=self.key,
         )
         created = row.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return Response({"token": token, "createdAt": created, "organisationId": str(row.organisation_id)}, status=201)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar, TypeVar, cast
 
 from django.conf import settings
 from django.core.signals import got_request_exception
@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.utils.log import log_response
 from django.utils.translation import gettext as _
 from rest_framework import serializers
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -48,11 +49,11 @@ class ApiView(APIView):
     Order of checks: key 401, rate 429, scope 403, object in the path 404, then the body 400.
     """
 
-    authentication_classes: ClassVar[Any] = [KeyAuthentication]
-    permission_classes: ClassVar[Any] = []
-    throttle_classes: ClassVar[Any] = []
-    parser_classes: ClassVar[Any] = [StrictJSONParser]
-    renderer_classes: ClassVar[Any] = [JSONRenderer]
+    authentication_classes = [KeyAuthentication]
+    permission_classes = []
+    throttle_classes = []
+    parser_classes = [StrictJSONParser]
+    renderer_classes = [JSONRenderer]
     content_negotiation_class = JSONOnly
     #: HTTP method → scope.
     scopes: ClassVar[Mapping[str, str]] = {}
@@ -64,6 +65,7 @@ class ApiView(APIView):
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
 
     organisation: Organisation
+    key: ApiKey
     actor: Actor
     _kept: IdempotencyKey | None = None
     _rate: ratelimit.Verdict | None = None
@@ -74,7 +76,8 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        key: ApiKey = request.auth
+        key = cast("ApiKey", request.auth)
+        self.key = key
         self.organisation = key.organisation
         request.organisation = request._request.organisation = key.organisation  # type: ignore[attr-defined]
         self.actor = Actor("api", str(key.pk), key.name)
@@ -118,10 +121,10 @@ class ApiView(APIView):
 
     def _read(self, request: Request) -> None:
         sent = request.content_type.partition(";")[0].strip().lower() if request.content_type else ""
-        self._raw = read_body(request._request)
+        self._raw = read_body(cast("IO[bytes]", request._request))
         if self._raw and sent != "application/json":
             raise Problem(415, "unsupported_media_type", _("Send Content-Type: application/json."))
-        request._full_data = parse(self._raw)
+        request._full_data = parse(self._raw)  # type: ignore[attr-defined]
 
     def handler(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Run the view's method; a POST with an Idempotency-Key is run once."""
@@ -129,7 +132,7 @@ class ApiView(APIView):
         name = (request.method or "").lower()
         method = getattr(self, name) if name in self.http_method_names and hasattr(self, name) else None
         if method is None:
-            self.http_method_not_allowed(request, *args, **kwargs)
+            raise MethodNotAllowed(request.method or "")
         key = request.headers.get("Idempotency-Key")
         if request.method != "POST" or key is None:
             answer: Response = method(request, *args, **kwargs)
