@@ -146,6 +146,7 @@ class _Transfer:
         "_body_read",
         "_deadline",
         "_headers",
+        "_headers_ended",
         "_headers_read",
         "_method",
         "_resolve",
@@ -165,6 +166,8 @@ class _Transfer:
         self._resolve: Sequence[str] = ()
         self._reset()
         curl.setopt(pycurl.NOSIGNAL, 1)
+        # Callers name themselves; pycurl's own name would tell which libraries run here.
+        curl.unsetopt(pycurl.USERAGENT)
         curl.setopt(pycurl.FOLLOWLOCATION, 0)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
@@ -189,6 +192,7 @@ class _Transfer:
     def _reset(self) -> None:
         self._headers: list[bytes] = []
         self._headers_read = 0
+        self._headers_ended = False
         self._body = bytearray()
         self._body_read = 0
         self._stop = ""
@@ -235,6 +239,9 @@ class _Transfer:
         if line.startswith(b"HTTP/"):
             # A new block: what came before was informational (1xx).
             self._headers = []
+            self._headers_ended = False
+        elif line in (b"\r\n", b"\n"):
+            self._headers_ended = True
         else:
             self._headers.append(line)
         return None
@@ -258,6 +265,12 @@ class _Transfer:
             error = self._stop or _BY_CURL_CODE.get(code, "protocol")
             if settings.OUTBOUND_PROXY and getinfo(pycurl.HTTP_CONNECTCODE) >= 300:
                 error = "proxy"
+            elif code == pycurl.E_UNSUPPORTED_PROTOCOL and not self._url.lower().startswith(("http:", "https:")):
+                # With the right scheme, it is the server that speaks something else: HTTP/0.9.
+                error = "invalid_url"
+        elif not code and not self._headers_ended:
+            # libcurl takes a connection that ends among the headers for the end of an answer without body.
+            error = "reset"
         return Outcome(
             status=getinfo(pycurl.RESPONSE_CODE) or None,
             error=error,

@@ -1,0 +1,496 @@
+"""The door out: what is refused, what comes back from good and from hostile servers, and what it costs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from core.outbound import BODY_KEPT, ERRORS, Outcome, Request, Stream, fetch, header_line
+from core.tests import receivers
+from core.tests.receivers import Behaviour, answer, in_turn, raw, receiver, reset, unused_port
+
+
+@pytest.fixture(autouse=True)
+def loopback(settings: Any) -> None:
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+
+
+@pytest.fixture
+def stream() -> Iterator[Stream]:
+    running = Stream(connections=64)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, settings: Any, tmp_path: Path) -> trustme.CA:
+    """A certificate authority that the client trusts."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    settings.OUTBOUND_CA_FILE = str(tmp_path / "ca.pem")
+    return authority
+
+
+def server_context(authority: trustme.CA, name: str, **options: Any) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name, **options).configure_cert(context)
+    return context
+
+
+def get(url: str, deadline: float = 5.0, **extra: Any) -> Outcome:
+    return fetch(Request("GET", url, deadline=deadline, **extra))
+
+
+def drain(stream: Stream, count: int, seconds: float = 20.0) -> dict[Any, Outcome]:
+    """The outcomes of `count` requests by token."""
+    done: dict[Any, Outcome] = {}
+    limit = time.monotonic() + seconds
+    while len(done) < count and time.monotonic() < limit:
+        done.update(stream.poll(0.2))
+    assert len(done) == count
+    assert stream.in_flight == 0
+    return done
+
+
+# What is sent
+
+
+def test_a_post_arrives_as_it_was_given_and_nothing_is_added() -> None:
+    with receiver() as server:
+        lines = [header_line("content-type", "application/json"), header_line("x-own", "Grüße"), "x-empty;"]
+        outcome = fetch(Request("POST", server.url + "/a/../b?x=%20", lines, b'{"a": 1}'))
+    (request,) = server.requests
+    assert outcome.ok
+    assert (request.method, request.target, request.version) == ("POST", "/hook/a/../b?x=%20", "HTTP/1.1")
+    assert request.body == b'{"a": 1}'
+    assert request.headers == {
+        "host": f"127.0.0.1:{server.port}",
+        "content-type": "application/json",
+        "content-length": "8",
+        "x-own": "Grüße",
+        "x-empty": "",
+    }
+
+
+def test_a_large_body_is_sent_without_asking_first() -> None:
+    with receiver() as server:
+        assert fetch(Request("POST", server.url, ["content-type: text/plain"], b"x" * 300_000)).ok
+    assert len(server.requests[0].body) == 300_000
+    assert "expect" not in server.requests[0].headers
+
+
+def test_a_body_may_be_empty() -> None:
+    with receiver() as server:
+        assert fetch(Request("POST", server.url, ["content-type: text/plain"])).ok
+    assert server.requests[0].headers["content-length"] == "0"
+
+
+def test_one_handle_serves_every_method(stream: Stream) -> None:
+    with receiver() as server:
+        for method in ("POST", "GET", "PUT", "GET", "DELETE", "POST"):
+            stream.submit(Request(method, server.url, body=b"" if method == "GET" else b"body"), method)
+            drain(stream, 1)
+    assert [request.method for request in server.requests] == ["POST", "GET", "PUT", "GET", "DELETE", "POST"]
+    assert [request.body for request in server.requests] == [b"body", b"", b"body", b"", b"body", b"body"]
+    assert server.connections == 1
+
+
+def test_a_url_beyond_ascii_is_encoded_for_the_wire() -> None:
+    with receiver() as server:
+        outcome = get(
+            f"http://bücher.example:{server.port}/ü?q=ß", resolve=[f"xn--bcher-kva.example:{server.port}:127.0.0.1"]
+        )
+    assert outcome.ok
+    assert server.requests[0].target == "/%C3%BC?q=%C3%9F"
+    assert server.requests[0].headers["host"] == f"xn--bcher-kva.example:{server.port}"
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nb", "a\0b", "😀"])
+def test_a_header_cannot_smuggle_another(value: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - UnicodeError is one of its kinds
+        header_line("x-own", value)
+
+
+def test_the_environments_proxy_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{unused_port()}")
+    with receiver() as server:
+        assert get(server.url).ok
+
+
+def test_the_configured_proxy_is_used_and_its_faults_are_its_own(settings: Any) -> None:
+    with receiver() as proxy:
+        settings.OUTBOUND_PROXY = f"http://127.0.0.1:{proxy.port}"
+        assert get("http://customer.example/hook").ok
+        assert proxy.requests[0].target == "http://customer.example/hook"
+    with receiver(answer(403)) as proxy:
+        settings.OUTBOUND_PROXY = f"http://127.0.0.1:{proxy.port}"
+        outcome = get("https://customer.example/hook")
+        assert (outcome.status, outcome.error) == (None, "proxy")
+        assert proxy.requests[0].method == "CONNECT"
+    settings.OUTBOUND_PROXY = "http://proxy.invalid:3128"
+    assert get("http://customer.example/hook").error == "proxy"
+
+
+# What must not be dialled
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0x7f.1", "[::ffff:127.0.0.1]", "localhost", "0"],
+)
+def test_no_spelling_of_a_refused_address_is_dialled(settings: Any, host: str, stream: Stream) -> None:
+    settings.OUTBOUND_ALLOWED_NETWORKS = []
+    with receiver() as server:
+        url = f"http://{host}:{server.port}/"
+        outcome = get(url)
+        stream.submit(Request("POST", url), 1)
+        streamed = drain(stream, 1)[1]
+    for one in (outcome, streamed):
+        assert (one.status, one.error, one.ok) == (None, "refused_address", False)
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "10.0.0.1", "169.254.169.254", "[fd00:ec2::254]"])
+def test_a_name_that_turns_into_a_refused_address_is_not_dialled(settings: Any, address: str) -> None:
+    settings.OUTBOUND_ALLOWED_NETWORKS = []
+    with receiver() as server:
+        outcome = get(f"http://rebound.example:{server.port}/", resolve=[f"rebound.example:{server.port}:{address}"])
+    assert outcome.error == "refused_address"
+    assert server.connections == 0
+
+
+def test_rebinding_between_two_requests_reaches_nothing(settings: Any, stream: Stream) -> None:
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
+    with receiver(answer(keep=False)) as server:
+        url = f"http://rebound.example:{server.port}/"
+        for token, address in enumerate(("127.0.0.1", "127.0.0.2")):
+            stream.submit(Request("GET", url, resolve=[f"rebound.example:{server.port}:{address}"]), token)
+            outcome = drain(stream, 1)[token]
+            assert outcome.error == ("" if address == "127.0.0.1" else "refused_address")
+    assert server.connections == 1
+
+
+def test_of_several_addresses_only_the_allowed_is_dialled() -> None:
+    with receiver() as server:
+        resolve = [f"mixed.example:{server.port}:10.0.0.1,169.254.169.254,127.0.0.1"]
+        assert get(f"http://mixed.example:{server.port}/", resolve=resolve).ok
+
+
+def test_what_an_allowed_address_does_is_not_blamed_on_a_refused_one() -> None:
+    with receiver(receivers.hang) as server:
+        resolve = [f"mixed.example:{server.port}:10.0.0.1,127.0.0.1"]
+        assert get(f"http://mixed.example:{server.port}/", 0.3, resolve=resolve).error == "timeout"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_answer_and_not_followed(status: int) -> None:
+    with receiver() as target, receiver(receivers.redirect(target.url, status)) as server:
+        outcome = get(server.url)
+    assert (outcome.status, outcome.error, outcome.ok) == (status, "", False)
+    assert dict(outcome.headers)["location"] == target.url
+    assert target.connections == 0
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "gopher://127.0.0.1/", "dict://127.0.0.1/", "ftp://127.0.0.1/"])
+def test_other_protocols_are_not_spoken(url: str) -> None:
+    outcome = get(url)
+    assert (outcome.status, outcome.error, outcome.body) == (None, "invalid_url", b"")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://", "http://[::1", "http://a b/", "http://😀\ud800.example/", "http://" + "ü" * 99]
+)
+def test_what_is_no_url_is_an_outcome_and_not_an_exception(url: str, stream: Stream) -> None:
+    assert get(url).error == "invalid_url"
+    with receiver() as server:
+        stream.submit(Request("GET", url), "bad")
+        stream.submit(Request("GET", server.url), "good")
+        done = drain(stream, 2)
+    assert done["bad"].error == "invalid_url"
+    assert done["good"].ok
+
+
+# What comes back
+
+
+def test_an_answer_is_told_whole() -> None:
+    with receiver(answer(201, b"thanks", "X-Twice: 1\r\nx-twice: 2\r\n")) as server:
+        outcome = get(server.url)
+    assert (outcome.status, outcome.error, outcome.detail, outcome.ok) == (201, "", "", True)
+    assert outcome.headers == [("content-length", "6"), ("x-twice", "1"), ("x-twice", "2")]
+    assert (outcome.body, outcome.truncated, outcome.reused) == (b"thanks", False, False)
+    assert list(outcome.timings) == ["dns", "connect", "tls", "firstByte", "total"]
+    assert 0 <= outcome.timings["connect"] <= outcome.timings["firstByte"] <= outcome.duration_ms < 1_000
+
+
+@pytest.mark.parametrize("status", [204, 400, 404, 410, 429, 500, 503, 599])
+def test_every_status_is_an_answer(status: int) -> None:
+    with receiver(answer(status, b"")) as server:
+        outcome = get(server.url)
+    assert (outcome.status, outcome.error, outcome.ok) == (status, "", status == 204)
+
+
+def test_the_start_of_a_long_body_is_kept() -> None:
+    for length, truncated in ((BODY_KEPT, False), (BODY_KEPT + 1, True), (500_000, True)):
+        with receiver(answer(body=b"x" * length)) as server:
+            outcome = get(server.url)
+        assert outcome.ok
+        assert (len(outcome.body), outcome.truncated) == (min(length, BODY_KEPT), truncated)
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+GOOD_ANSWERS = {
+    "HTTP/1.0": raw(b"HTTP/1.0 200 OK\r\n\r\nok"),
+    "no length, ended by closing": raw(b"HTTP/1.1 200 OK\r\n\r\nok"),
+    "chunked": raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\no\r\n1;x=y\r\nk\r\n0\r\nx-t: 1\r\n\r\n"),
+    "100 first": raw(b"HTTP/1.1 100 Continue\r\n\r\n" + OK),
+    "103 first": raw(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + OK),
+    "bare line feeds": raw(OK.replace(b"\r\n", b"\n")),
+    "no reason": raw(OK.replace(b" OK", b"")),
+    "slow, yet in time": receivers.slowly(OK, 0.002),
+}
+
+
+@pytest.mark.parametrize("behaviour", GOOD_ANSWERS.values(), ids=GOOD_ANSWERS.keys())
+def test_unusual_answers_count(behaviour: Behaviour) -> None:
+    with receiver(behaviour) as server:
+        outcome = get(server.url)
+    assert (outcome.status, outcome.error, outcome.body) == (200, "", b"ok")
+    assert "link" not in dict(outcome.headers)
+
+
+BAD_ANSWERS: dict[str, tuple[Behaviour, int | None, str]] = {
+    "hangs": (receivers.hang, None, "timeout"),
+    "drips its headers": (receivers.slow_headers, None, "timeout"),
+    "drips its body": (receivers.slow_body, 200, "timeout"),
+    "stops in the body": (
+        in_turn(raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nok", keep=True)),
+        200,
+        "timeout",
+    ),
+    "only says 100": (raw(b"HTTP/1.1 100 Continue\r\n\r\n", keep=True), 100, "timeout"),
+    "closes at once": (raw(b""), None, "reset"),
+    "closes in the headers": (raw(b"HTTP/1.1 200 OK\r\nx-a: 1\r\n"), 200, "reset"),
+    "closes in the body": (raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nok"), 200, "reset"),
+    "closes in a chunk": (
+        raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nok"),
+        200,
+        "reset",
+    ),
+    "resets at once": (reset(), None, "reset"),
+    "resets in the headers": (reset(b"HTTP/1.1 200 OK\r\nx-a: 1\r\n"), 200, "reset"),
+    "resets in the body": (reset(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nok"), 200, "reset"),
+    "sends headers without end": (receivers.endless_headers, 200, "too_large"),
+    "sends one header without end": (receivers.endless_header_line, 200, "too_large"),
+    "sends a header of 1 MB": (receivers.large_header, 200, "too_large"),
+    "sends 1 MB of headers": (receivers.large_headers, 200, "too_large"),
+    "sends interim answers without end": (receivers.endless_interim, 103, "too_large"),
+    "speaks HTTP/0.9": (raw(b"ok"), None, "protocol"),
+    "speaks SSH": (raw(b"SSH-2.0-OpenSSH_9.6\r\n"), None, "protocol"),
+    "speaks HTTP/9": (raw(b"HTTP/9.9 200 OK\r\n\r\n"), None, "protocol"),
+    "sends bad chunks": (raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nok\r\n"), 200, "reset"),
+    "sends a bad length": (raw(b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\nok"), 200, "protocol"),
+}
+
+
+@pytest.mark.parametrize(("behaviour", "status", "error"), BAD_ANSWERS.values(), ids=BAD_ANSWERS.keys())
+def test_a_faulty_server_gets_the_right_class_in_bounded_time(
+    behaviour: Behaviour, status: int | None, error: str
+) -> None:
+    with receiver(behaviour) as server:
+        began = time.monotonic()
+        outcome = get(server.url, 0.6)
+        took = time.monotonic() - began
+    assert (outcome.status, outcome.error) == (status, error)
+    assert not outcome.ok
+    assert outcome.detail == ERRORS[error]
+    assert took < 1.0
+    assert outcome.duration_ms < 1_000
+
+
+@pytest.mark.parametrize(
+    "behaviour", [receivers.endless_body, receivers.endless_chunks, receivers.huge_body], ids=["raw", "chunked", "huge"]
+)
+def test_a_body_without_end_is_cut_off_and_its_status_counts(behaviour: Behaviour) -> None:
+    with receiver(behaviour) as server:
+        outcome = get(server.url, 5.0)
+    assert (outcome.status, outcome.error, outcome.ok) == (200, "", True)
+    assert (len(outcome.body), outcome.truncated) == (BODY_KEPT, True)
+    assert outcome.duration_ms < 2_000
+
+
+def test_a_compressed_body_is_not_unpacked() -> None:
+    with receiver(receivers.gzip_bomb(20)) as server:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        outcome = get(server.url)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert outcome.ok
+    assert outcome.body[:2] == b"\x1f\x8b"
+    assert "accept-encoding" not in server.requests[0].headers
+    assert grown < 15_000  # KiB
+
+
+def test_many_hostile_answers_at_once_take_little_memory(stream: Stream) -> None:
+    with receiver(receivers.endless_body) as bodies, receiver(receivers.endless_headers) as headers:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for number in range(40):
+            stream.submit(Request("GET", (bodies, headers)[number % 2].url), number)
+        done = drain(stream, 40)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert all(outcome.error == ("too_large" if number % 2 else "") for number, outcome in done.items())
+    assert grown < 60_000  # KiB
+
+
+def test_a_closed_port_is_a_connect_error() -> None:
+    outcome = get(f"http://127.0.0.1:{unused_port()}/")
+    assert (outcome.status, outcome.error) == (None, "connect")
+
+
+def test_an_unknown_name_is_a_dns_error() -> None:
+    assert get("http://nowhere.invalid/").error == "dns"
+
+
+# TLS
+
+
+def test_a_valid_certificate_is_accepted(trusted: trustme.CA) -> None:
+    with receiver(tls=server_context(trusted, "127.0.0.1")) as server:
+        outcome = get(server.url)
+    assert outcome.ok
+    assert outcome.timings["tls"] >= outcome.timings["connect"]
+
+
+def test_a_bad_certificate_is_a_tls_error(trusted: trustme.CA) -> None:
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    for context in (
+        server_context(trusted, "other.example"),
+        server_context(trusted, "127.0.0.1", not_before=yesterday - timedelta(days=9), not_after=yesterday),
+        server_context(trustme.CA(), "127.0.0.1"),
+    ):
+        with receiver(tls=context) as server:
+            outcome = get(server.url)
+        assert (outcome.status, outcome.error) == (None, "tls")
+        assert server.requests == []
+
+
+def test_a_server_without_tls_is_a_tls_error(trusted: trustme.CA) -> None:
+    for behaviour in (answer(), receivers.hang):
+        with receiver(behaviour) as server:
+            assert get(server.url.replace("http:", "https:"), 0.5).error in ("tls", "timeout")
+
+
+def test_the_name_of_the_url_is_what_the_certificate_must_show(trusted: trustme.CA) -> None:
+    context = server_context(trusted, "customer.example")
+    with receiver(tls=context, host="customer.example") as server:
+        assert get(server.url, resolve=[f"customer.example:{server.port}:127.0.0.1"]).ok
+        assert server.requests[0].headers["host"] == f"customer.example:{server.port}"
+
+
+def test_tls_connections_are_kept_too(trusted: trustme.CA, stream: Stream) -> None:
+    with receiver(tls=server_context(trusted, "127.0.0.1")) as server:
+        for number in range(5):
+            stream.submit(Request("POST", server.url, body=b"x"), number)
+            assert drain(stream, 1)[number].reused == (number > 0)
+    assert server.connections == 1
+
+
+# The stream
+
+
+def test_requests_run_side_by_side_and_connections_are_used_again(stream: Stream) -> None:
+    with receiver() as server:
+        for turn in range(5):
+            for number in range(20):
+                stream.submit(Request("POST", server.url, body=b"%d" % number), (turn, number))
+            assert stream.in_flight == 20
+            done = drain(stream, 20)
+            assert all(outcome.ok and outcome.reused == (turn > 0) for outcome in done.values())
+    assert len(server.requests) == 100
+    assert server.connections == 20
+
+
+def test_one_that_hangs_holds_up_no_other(stream: Stream) -> None:
+    with receiver(receivers.hang) as hanging, receiver() as good:
+        for number in range(30):
+            stream.submit(Request("POST", hanging.url, deadline=1.0), ("hanging", number))
+        began = time.monotonic()
+        for number in range(200):
+            stream.submit(Request("POST", good.url), ("good", number))
+            while stream.in_flight > 30:
+                stream.poll(1.0)
+        assert time.monotonic() - began < 1.0
+        done = drain(stream, 30)
+        assert all(outcome.error == "timeout" for outcome in done.values())
+        assert time.monotonic() - began < 2.0
+
+
+def test_a_connection_the_server_closed_is_opened_anew(stream: Stream) -> None:
+    with receiver(in_turn(answer(keep=True), raw(b""), answer())) as server:
+        for number in range(2):
+            # The second request meets a server that closes the kept connection without an answer.
+            stream.submit(Request("POST", server.url, body=b"x"), number)
+            assert drain(stream, 1)[number].ok
+    assert [request.body for request in server.requests] == [b"x", b"x", b"x"]
+    assert server.connections == 2
+
+
+def test_what_is_left_of_an_answer_does_not_reach_the_next(stream: Stream) -> None:
+    with receiver(in_turn(answer(body=b"first", headers="x-first: 1\r\n"), answer(204, b""))) as server:
+        stream.submit(Request("GET", server.url), 1)
+        assert drain(stream, 1)[1].body == b"first"
+        stream.submit(Request("GET", server.url), 2)
+        second = drain(stream, 1)[2]
+    assert (second.status, second.body, second.headers) == (204, b"", [("content-length", "0")])
+
+
+def test_poll_returns_when_a_watched_descriptor_is_ready(stream: Stream) -> None:
+    reader, writer = os.pipe()
+    stream.watch(reader)
+    began = time.monotonic()
+    os.write(writer, b"x")
+    assert stream.poll(5.0) == []
+    assert time.monotonic() - began < 1.0
+    os.read(reader, 1)
+    began = time.monotonic()
+    assert stream.poll(0.05) == []
+    assert time.monotonic() - began >= 0.05
+    os.close(writer)
+    os.close(reader)
+
+
+def test_a_stream_closes_with_requests_under_way() -> None:
+    running = Stream()
+    with receiver(receivers.hang) as server:
+        for number in range(10):
+            running.submit(Request("POST", server.url), number)
+        running.poll(0.1)
+        server.wait(10)
+        began = time.monotonic()
+        running.close()
+        assert time.monotonic() - began < 0.5
+
+
+def test_descriptors_and_threads_are_given_back() -> None:
+    with receiver() as server:
+        get(server.url)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(30):
+            assert get(server.url).ok
+        limit = time.monotonic() + 5
+        while len(os.listdir("/proc/self/fd")) > before + 5 and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert len(os.listdir("/proc/self/fd")) <= before + 5
