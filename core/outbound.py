@@ -167,7 +167,7 @@ class _Transfer:
         self._reset()
         curl.setopt(pycurl.NOSIGNAL, 1)
         # Callers name themselves; pycurl's own name would tell which libraries run here.
-        curl.unsetopt(pycurl.USERAGENT)
+        curl.setopt(pycurl.USERAGENT, "")
         curl.setopt(pycurl.FOLLOWLOCATION, 0)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
