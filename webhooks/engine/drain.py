@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from core.clock import now
 from core.loops import Run
@@ -35,6 +35,11 @@ FLUSH_COUNT = 250
 FLUSH_SECONDS = 0.02
 #: How long idle polls wait for a retry to become due, seconds.
 POLL_SECONDS = 0.5
+#: How often it looks while busy, unless it runs short of work before.
+BUSY_SECONDS = 0.05
+HUNGRY = AHEAD // 4
+#: A delivery that failed inside the engine itself waits this long.
+OUR_FAULT = timedelta(minutes=5)
 #: A request starts only when this much of its lease is left, seconds.
 LEASE_NEEDED = DEADLINE + 5.0
 
@@ -75,16 +80,19 @@ class Drain:
         descriptor = waiter.fileno()
         if descriptor is not None:
             self.stream.watch(descriptor)
-        look_at = 0.0
+        look_at = looked_at = 0.0
+        found = False
         while run.go_on():
             moment = time.monotonic()
-            if moment >= look_at or self.hungry():
-                worked = self.look()
-                look_at = time.monotonic() + (0.0 if worked else POLL_SECONDS)
+            if moment >= look_at or (found and self.hungry()):
+                found = self.look()
+                looked_at = time.monotonic()
+                look_at = looked_at + (BUSY_SECONDS if found else POLL_SECONDS)
             self.start()
             self.collect(waiter.poll_seconds if self.idle() else FLUSH_SECONDS)
             if waiter.woken():
-                look_at = 0.0
+                # While busy not at every hint: on SQLite our own commits are hints too.
+                look_at = 0.0 if self.idle() else min(look_at, looked_at + BUSY_SECONDS)
         self.finish()
         return self.sent
 
@@ -93,9 +101,8 @@ class Drain:
         return not self.stream.in_flight and not self.results
 
     def hungry(self) -> bool:
-        """There is room to claim more while requests run."""
-        waiting = sum(len(lane.waiting) for lane in self.lanes.values())
-        return bool(self.stream.in_flight) and waiting < IN_FLIGHT_PER_WEBHOOK and not self.results
+        """Little is left to start."""
+        return sum(len(lane.waiting) for lane in self.lanes.values()) < HUNGRY
 
     def look(self) -> bool:
         """Take new events and claim due deliveries. Returns whether there was anything."""
@@ -140,7 +147,11 @@ class Drain:
                 delivery = self.next_of(lane, moment)
                 if delivery is None:
                     continue
-                request = build(delivery, endpoints[webhook_id])
+                try:
+                    request = build(delivery, endpoints[webhook_id])
+                except Exception:
+                    self.put_off(delivery)
+                    continue
                 lane.in_flight += 1
                 if delivery.conversation_id is not None and delivery.kind == Delivery.Kind.EVENT:
                     lane.busy.add(delivery.conversation_id)
@@ -151,6 +162,11 @@ class Drain:
                 if self.stream.in_flight >= IN_FLIGHT:
                     return
             ready = going
+
+    def put_off(self, delivery: Claimed) -> None:
+        """A delivery that we cannot build is our fault: it uses up no attempt and is looked at again later."""
+        log.exception("delivery could not be built", extra={"facts": {"delivery": delivery.id}})
+        claim.release({delivery.id}, self.token, sql.moment(now() + OUR_FAULT))
 
     def next_of(self, lane: Lane, moment: datetime) -> Claimed | None:
         """The next delivery of a webhook that may start: not behind one of its conversation, with lease enough."""

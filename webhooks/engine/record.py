@@ -5,33 +5,61 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from core.clock import now
 from core.outbound import Outcome
 from webhooks.engine import sql
 from webhooks.engine.claim import Claimed
 from webhooks.engine.schedule import GONE, next_delay
-from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.models import Delivery, Webhook
 
 _WRITE = """
-WITH result(id, state, next_attempt_at, attempt_count, blocks, status_code, error, finished_at) AS (VALUES {rows})
 UPDATE {delivery} SET
     state = result.state,
-    next_attempt_at = {next_attempt_at},
+    next_attempt_at = result.next_attempt_at,
     lease_token = NULL,
     attempt_count = result.attempt_count,
-    blocks = {blocks},
-    last_status_code = {status_code},
+    blocks = result.blocks,
+    last_status_code = result.status_code,
     last_error = result.error,
-    finished_at = {finished_at}
+    finished_at = result.finished_at
 FROM result
-WHERE {delivery}.id = {id} AND {delivery}.lease_token = %s AND {delivery}.state = 'pending'
+WHERE {delivery}.id = result.id AND {delivery}.lease_token = %s AND {delivery}.state = 'pending'
 RETURNING {delivery}.id
 """
+_RESULT = {
+    "id": "bigint",
+    "state": "text",
+    "next_attempt_at": "timestamptz",
+    "attempt_count": "integer",
+    "blocks": "boolean",
+    "status_code": "smallint",
+    "error": "text",
+    "finished_at": "timestamptz",
+}
+
+_ATTEMPT = {
+    "organisation_id": "bigint",
+    "delivery_id": "bigint",
+    "number": "integer",
+    "attempted_at": "timestamptz",
+    "status_code": "smallint",
+    "error": "text",
+    "error_detail": "text",
+    "duration_ms": "integer",
+    "timings": "jsonb",
+    "response_headers": "jsonb",
+    "response_body": "text",
+    "response_truncated": "boolean",
+    "superseded": "boolean",
+}
+_WRITE_ATTEMPTS = f"INSERT INTO {{attempt}} ({', '.join(_ATTEMPT)}) SELECT {', '.join(_ATTEMPT)} FROM one"
+
+#: A webhook that does well is noted at most this often, so that its row is not rewritten with every flush.
+NOTE_EVERY = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
@@ -76,54 +104,51 @@ def write(results: Sequence[Result], token: int) -> int:
     if not results:
         return 0
     finished = now()
-    parameters: list[Any] = []
-    for result in results:
-        delivery = result.delivery
-        parameters += [
-            delivery.id,
+    rows = [
+        (
+            result.delivery.id,
             str(result.state),
-            sql.moment(result.next_attempt_at),
-            delivery.attempt_count + 1,
+            result.next_attempt_at,
+            result.delivery.attempt_count + 1,
             result.blocks,
             result.outcome.status,
             result.outcome.error,
-            sql.moment(finished) if result.state in (Delivery.State.DELIVERED, Delivery.State.FAILED) else None,
-        ]
-    rows = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s)"] * len(results))
-    statement = _WRITE
-    for name, expression, kind in (
-        ("rows", rows, ""),
-        ("next_attempt_at", "result.next_attempt_at", "timestamptz"),
-        ("finished_at", "result.finished_at", "timestamptz"),
-        ("blocks", "result.blocks", "boolean"),
-        ("status_code", "result.status_code", "smallint"),
-        ("id", "result.id", "bigint"),
-    ):
-        statement = statement.replace("{" + name + "}", sql.cast(expression, kind) if kind else expression)
+            finished if result.state in (Delivery.State.DELIVERED, Delivery.State.FAILED) else None,
+        )
+        for result in results
+    ]
+    given, parameters = sql.rows_of("result", _RESULT, rows)
     with transaction.atomic():
-        counted = {row[0] for row in sql.run(statement, [*parameters, token])}
-        Attempt.objects.bulk_create([_attempt(result, result.delivery.id not in counted) for result in results])
+        counted = {row[0] for row in sql.run(given + _WRITE, [*parameters, token])}
+        _write_attempts(results, counted)
         _note_health([result for result in results if result.delivery.id in counted], finished)
     return len(counted)
 
 
-def _attempt(result: Result, superseded: bool) -> Attempt:
-    outcome = result.outcome
-    return Attempt(
-        organisation_id=result.delivery.organisation_id,
-        delivery_id=result.delivery.id,
-        number=result.delivery.attempt_count + 1,
-        attempted_at=result.attempted_at,
-        status_code=outcome.status,
-        error=outcome.error,
-        error_detail=outcome.detail,
-        duration_ms=outcome.duration_ms,
-        timings=outcome.timings,
-        response_headers=[list(header) for header in outcome.headers],
-        response_body=outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd"),
-        response_truncated=outcome.truncated,
-        superseded=superseded,
-    )
+def _write_attempts(results: Sequence[Result], counted: set[int]) -> None:
+    """One statement for all: model instances and the ORM's bulk insert took longer than the requests themselves."""
+    rows = []
+    for result in results:
+        delivery, outcome = result.delivery, result.outcome
+        rows.append(
+            (
+                delivery.organisation_id,
+                delivery.id,
+                delivery.attempt_count + 1,
+                result.attempted_at,
+                outcome.status,
+                outcome.error,
+                outcome.detail,
+                outcome.duration_ms,
+                outcome.timings,
+                outcome.headers,
+                outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd"),
+                outcome.truncated,
+                delivery.id not in counted,
+            )
+        )
+    given, parameters = sql.rows_of("one", _ATTEMPT, rows)
+    sql.run(given + _WRITE_ATTEMPTS, parameters)
 
 
 def _note_health(results: Sequence[Result], moment: datetime) -> None:
@@ -131,24 +156,26 @@ def _note_health(results: Sequence[Result], moment: datetime) -> None:
     by_webhook: dict[int, list[Result]] = {}
     for result in results:
         by_webhook.setdefault(result.delivery.webhook_id, []).append(result)
-    for webhook_id in sorted(by_webhook):
+    failing = {pk for pk, own in by_webhook.items() if not all(result.outcome.ok for result in own)}
+    unnoted = Q(last_success_at=None) | Q(last_success_at__lt=moment - NOTE_EVERY) | Q(consecutive_failures__gt=0)
+    # Locked in one order first: two drains that update the same webhooks must not wait for each other in a ring.
+    wanted = Webhook.objects.filter(Q(pk__in=failing) | (Q(pk__in=by_webhook) & unnoted))
+    locked = list(wanted.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+    well = {"last_success_at": moment, "consecutive_failures": 0, "failing_since": None}
+    healthy = [pk for pk in locked if pk not in failing]
+    if healthy:
+        Webhook.objects.filter(pk__in=healthy).update(**well)
+    for webhook_id in locked:
+        if webhook_id not in failing:
+            continue
         own = by_webhook[webhook_id]
         rows = Webhook.objects.filter(pk=webhook_id)
-        failures = [result for result in own if not result.outcome.ok]
-        if own[-1].outcome.ok:
-            values: dict[str, Any] = {"last_success_at": moment, "consecutive_failures": 0, "failing_since": None}
-            if failures:
-                values["last_failure_at"] = moment
-            rows.update(**values)
-        else:
-            since = next((result for result in reversed(own) if result.outcome.ok), None)
-            trailing = len(own) if since is None else len(own) - 1 - own.index(since)
+        trailing = next((index for index, result in enumerate(reversed(own)) if result.outcome.ok), len(own))
+        if trailing < len(own):
+            rows.update(**well)
+        if trailing:
             rows.filter(failing_since=None).update(failing_since=moment)
-            rows.update(
-                last_failure_at=moment,
-                consecutive_failures=F("consecutive_failures") + trailing if since is None else trailing,
-                **({"last_success_at": moment} if since is not None else {}),
-            )
+        rows.update(last_failure_at=moment, consecutive_failures=F("consecutive_failures") + trailing)
         if any(result.outcome.status == GONE for result in own):
             _disable(webhook_id, moment)
 
