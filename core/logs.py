@@ -100,7 +100,7 @@ class RequestLogMiddleware:
             if not request.path.startswith(QUIET_PATHS):
                 facts = {
                     "method": request.method,
-                    "path": request.path,
+                    "path": redact(request.path),
                     "status": response.status_code,
                     "ms": round((time.perf_counter() - began) * 1000, 1),
                 }

@@ -10,6 +10,8 @@ _PATTERNS = (
     (re.compile(r"whsec_[A-Za-z0-9+/=_-]+"), "whsec_…"),
     (re.compile(r"(?i)(authorization|x-webio-token|cookie|webhook-signature)(['\"]?\s*[:=]\s*)[^\r\n,]+"), r"\1\2…"),
     (re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"), "eyJ…"),
+    # Links that let somebody in: an invitation, a password reset.
+    (re.compile(r"(/join/|/password/reset/key/)[^/\s?&]+"), r"\1…"),
     (re.compile(r"(://[^/\s:@]+):[^/\s@]+@"), r"\1:…@"),
 )
 
