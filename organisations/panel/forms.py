@@ -48,7 +48,7 @@ class ApiKeyForm(forms.Form):
         label=_("Expires"),
         required=False,
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
-        help_text=_("UTC. Leave empty for a key that stays valid until it is revoked."),
+        help_text=_("In the organisation's time zone. Leave empty for a key that stays valid until it is revoked."),
     )
 
 
