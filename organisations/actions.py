@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 import jwt
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.dispatch import Signal
 from django.utils.translation import gettext as _
 
@@ -113,7 +113,7 @@ def rotate_api_key(*, api_key: ApiKey, actor: Actor, overlap: timedelta) -> tupl
     if not timedelta(0) <= overlap <= ROTATION_MAXIMUM:
         raise Invalid.field("overlap", _("Must be from 0 to 168 hours."))
     with transaction.atomic():
-        old = ApiKey.objects.select_for_update().get(pk=api_key.pk)
+        old = ApiKey.objects.select_for_update(no_key=True).get(pk=api_key.pk)
         moment = now()
         if not old.usable_at(moment) or old.replaced_by_id is not None:
             raise Conflict("key_not_usable", _("Only a key in use that was not rotated yet can be rotated."))
@@ -183,10 +183,13 @@ def create_organisation(
     clean_text("name", name, minimum=1)
     if not SLUG.fullmatch(slug):
         raise Invalid.field("slug", _("Must be 1 to 60 lower-case letters, digits and hyphens."))
-    if Organisation.objects.filter(slug__iexact=slug).exists():
-        raise Invalid.field("slug", _("Is already taken."), code="taken")
     with transaction.atomic():
-        organisation = Organisation.objects.create(name=name, slug=slug, parent=parent)
+        try:
+            with transaction.atomic():
+                organisation = Organisation.objects.create(name=name, slug=slug, parent=parent)
+        except IntegrityError:
+            # Asking first would let two of the same slug pass together: the constraint decides.
+            raise Invalid.field("slug", _("Is already taken."), code="taken") from None
         if owner is not None:
             Membership.objects.create(organisation=organisation, user=owner, role=Role.OWNER)
         record_audit(actor, "organisation.create", organisation)
