@@ -75,7 +75,7 @@ def role_of(user: User | AnonymousUser, organisation: Organisation) -> str | Non
 
 
 def lineage(organisation: Organisation) -> list[int]:
-    """Ids of the organisation and its ancestors, nearest first. A loop, which cannot be saved, would end too."""
+    """Ids of the organisation and its ancestors, nearest first. Ends even in a loop, which `clean` refuses."""
     ids = [organisation.pk]
     parent_id = organisation.parent_id
     while parent_id is not None and parent_id not in ids:
