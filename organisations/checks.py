@@ -30,7 +30,7 @@ def views() -> Iterator[tuple[str, type]]:
 
 @register()
 def check_views(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """E001 a panel page without permission, E002 an API method without scope."""
+    """E001 a panel page without permission, E002 an API method without scope, E003 a page that owns no tenancy."""
     from organisations.api.views import ApiView
     from organisations.panel.views import PanelView
 
@@ -38,6 +38,8 @@ def check_views(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Check
     for route, view in views():
         if issubclass(view, PanelView) and view.permission is None:
             found.append(Error(f"{view.__name__} at /{route} declares no permission.", id="organisations.E001"))
+        if route.startswith("o/<slug:slug>/") and not issubclass(view, PanelView):
+            found.append(Error(f"{view.__name__} at /{route} is no PanelView.", id="organisations.E003"))
         if issubclass(view, ApiView):
             for method in ("get", "post", "put", "patch", "delete"):
                 scope = view.scopes.get(method.upper())
