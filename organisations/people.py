@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from datetime import timedelta
 
@@ -20,6 +21,8 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound
 from organisations.audit import record_audit
 from organisations.models import Invitation, Membership, Organisation, Role, User
 from organisations.roles import Permission, may
+
+logger = logging.getLogger(__name__)
 
 #: How long an invitation can be accepted.
 VALID = timedelta(days=7)
@@ -76,24 +79,57 @@ def invite(
     return row
 
 
+def resend_invitation(
+    *, invitation: Invitation, actor: Actor, actor_role: str, invited_by: User | None = None
+) -> Invitation:
+    """Replace an open or expired offer by a new one, with a new link. Refuses as `revoke_invitation` and `invite`."""
+    with transaction.atomic():
+        Organisation.objects.select_for_update(no_key=True).get(pk=invitation.organisation_id)
+        # Under the lock: an offer that somebody else took back meanwhile does not come back by a stale page.
+        if not Invitation.objects.filter(pk=invitation.pk, accepted_at=None, revoked_at=None).exists():
+            raise _closed()
+        return invite(
+            organisation=invitation.organisation,
+            actor=actor,
+            actor_role=actor_role,
+            email=invitation.email,
+            role=invitation.role,
+            invited_by=invited_by,
+        )
+
+
+def _closed() -> Conflict:
+    return Conflict("invitation_closed", _("The invitation was accepted or revoked already."))
+
+
 def _mail(invitation: Invitation, token: str, actor: Actor) -> None:
-    """After the commit: a mail about an offer that rolled back would be a lie."""
+    """After the commit: a mail about an offer that rolled back would be a lie. Raises `Conflict` `mail_not_sent`."""
     link = settings.PUBLIC_URL.rstrip("/") + reverse("invitation", args=[token])
     context = {"invitation": invitation, "link": link, "by": actor.label, "days": VALID.days}
-    send_mail(
-        _("Join %(name)s on Webio") % {"name": invitation.organisation.name},
-        render_to_string("organisations/invitation_mail.txt", context),
-        None,
-        [invitation.email],
-    )
+    try:
+        send_mail(
+            _("Join %(name)s on Webio") % {"name": invitation.organisation.name},
+            render_to_string("organisations/invitation_mail.txt", context),
+            None,
+            [invitation.email],
+        )
+    except OSError as error:  # Every failure of smtplib and of the network is one.
+        logger.exception("An invitation could not be mailed.")
+        sentence = _("The invitation is kept, but the mail could not be sent. Try to send it again later.")
+        raise Conflict("mail_not_sent", sentence) from error
 
 
-def revoke_invitation(*, invitation: Invitation, actor: Actor) -> None:
-    """Take an offer back. Raises `Conflict` `invitation_closed` when it is accepted or revoked already."""
+def revoke_invitation(*, invitation: Invitation, actor: Actor, actor_role: str) -> None:
+    """Take an offer back.
+
+    Raises `Conflict` `invitation_closed` when it is accepted or revoked already; `Forbidden` when the actor's role
+    could not have given it.
+    """
+    _check_may_give(actor_role, invitation.role)
     with transaction.atomic():
         open_ones = Invitation.objects.filter(pk=invitation.pk, accepted_at=None, revoked_at=None)
         if not open_ones.update(revoked_at=now()):
-            raise Conflict("invitation_closed", _("The invitation was accepted or revoked already."))
+            raise _closed()
         record_audit(actor, "invitation.revoke", invitation)
 
 
@@ -103,7 +139,7 @@ def accept_invitation(*, token: str, user: User) -> Membership:
     Raises `NotFound` for a link that is unknown, expired, used or revoked; `Forbidden` for somebody else's.
     """
     with transaction.atomic():
-        row = Invitation.objects.select_for_update().filter(token_hash=hash_token(token)).first()
+        row = Invitation.objects.select_for_update(no_key=True).filter(token_hash=hash_token(token)).first()
         if row is None or row.accepted_at is not None or row.revoked_at is not None or row.expires_at <= now():
             raise NotFound("invitation")
         if row.email.lower() != user.email.lower():
@@ -125,7 +161,7 @@ def accept_invitation(*, token: str, user: User) -> Membership:
 def register_invited(*, token: str, name: str, password: str) -> User:
     """Make the account of an invited person and join with it. Raises `NotFound`, `Conflict` `account_exists`."""
     with transaction.atomic():
-        row = Invitation.objects.select_for_update().filter(token_hash=hash_token(token)).first()
+        row = Invitation.objects.select_for_update(no_key=True).filter(token_hash=hash_token(token)).first()
         if row is None or find_invitation(token) is None:
             raise NotFound("invitation")
         if User.objects.filter(email__iexact=row.email).exists():

@@ -16,7 +16,7 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 
 from core.clock import now
-from core.errors import Invalid, Refusal
+from core.errors import Conflict, Forbidden, Invalid, Refusal
 from organisations import people
 from organisations.actions import (
     create_api_key,
@@ -121,8 +121,12 @@ class People(PanelView):
                 )
             except Invalid as refusal:
                 show_refusal(form, refusal)
-            except Refusal as refusal:
+            except Forbidden as refusal:
                 form.add_error("role", refusal.detail)
+            except Conflict as refusal:
+                # The offer stands; only its mail failed.
+                messages.error(request, refusal.detail)
+                return redirect("settings:people", self.organisation.slug)
             else:
                 messages.success(request, _("Invitation sent to %(email)s.") % form.cleaned_data)
                 return redirect("settings:people", self.organisation.slug)
@@ -171,21 +175,15 @@ class InvitationChange(PanelView):
     permission = Permission.MEMBERS_MANAGE
 
     def post(self, request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-        rows = Invitation.objects.filter(organisation=self.organisation, accepted_at=None)
+        rows = Invitation.objects.filter(organisation=self.organisation).select_related("organisation")
         invitation = get_object_or_404(rows, pk=pk)
+        what: dict[str, Any] = {"invitation": invitation, "actor": self.actor, "actor_role": self.role}
         try:
             if "revoke" in request.POST:
-                people.revoke_invitation(invitation=invitation, actor=self.actor)
+                people.revoke_invitation(**what)
                 messages.success(request, _("The invitation is revoked."))
             else:
-                people.invite(
-                    organisation=self.organisation,
-                    actor=self.actor,
-                    actor_role=self.role,
-                    email=invitation.email,
-                    role=invitation.role,
-                    invited_by=request.user if isinstance(request.user, User) else None,
-                )
+                people.resend_invitation(**what, invited_by=request.user if isinstance(request.user, User) else None)
                 messages.success(request, _("A new invitation was sent."))
         except Refusal as refusal:
             messages.error(request, refusal.detail)
