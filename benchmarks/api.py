@@ -64,9 +64,7 @@ def measure(kind: str) -> dict[str, float]:
         with running("manage.py", "up", "--port", str(port), env=environment(url)):
             wait_until_answers(f"http://127.0.0.1:{port}/readyz")
             results: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
-            process = multiprocessing.Process(
-                target=clients, args=(port, made["apiKey"], made["channelId"], results)
-            )
+            process = multiprocessing.Process(target=clients, args=(port, made["apiKey"], made["channelId"], results))
             process.start()
             times = results.get()
             process.join()

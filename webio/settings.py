@@ -103,6 +103,7 @@ DATABASES: dict[str, dict[str, Any]] = {
 _database = DATABASES["default"]
 SQLITE = _database["ENGINE"] == "django.db.backends.sqlite3"
 if SQLITE:
+    _database["ENGINE"] = "core.sqlite"
     # Immediate transactions take the write lock at their start: a deferred one that reads first and then writes
     # fails at once when another writer came between, however long the time-out.
     _database["OPTIONS"] = {

@@ -23,7 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8000)
         parser.add_argument("--clusters", type=int, default=None, metavar="N", help="delivery drains (SQLite: 1)")
-        parser.add_argument("--web-workers", type=int, default=None, help="web processes (default 2, SQLite 1)")
+        parser.add_argument("--web-workers", type=int, default=None, help="web processes (default 2)")
         parser.add_argument("--threads", type=int, default=16, help="threads of each web process")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         if settings.SQLITE and drains > 1:
             self.say("SQLite has one writer: running one delivery drain.")
             drains = 1
-        workers = options["web_workers"] or (1 if settings.SQLITE else 2)
+        workers = options["web_workers"] or 2
         supervisor = Supervisor(self.parts(options, drains, workers), self.say, self.keep_alive)
         self.say(f"web on http://{options['host']}:{options['port']}, {drains} delivery drain(s)")
         supervisor.run()
