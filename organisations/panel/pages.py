@@ -25,6 +25,7 @@ from organisations.actions import (
     rotate_api_key,
     update_organisation,
 )
+from organisations.audit import record_audit
 from organisations.models import ApiKey, AuditEntry, Invitation, Membership, Organisation, Role, User, WebioToken
 from organisations.panel.forms import (
     ApiKeyForm,
@@ -325,6 +326,7 @@ class TokenReveal(SecretPage):
         newest = WebioToken.objects.filter(organisation=self.organisation).order_by("-id").first()
         if newest is None:
             raise Http404
+        record_audit(self.actor, "token.reveal", newest)
         return self.reveal(
             "organisations/token.html", form=TokenForm(), newest=newest, token=newest.token, may_reveal=True
         )
