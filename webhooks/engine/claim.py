@@ -150,3 +150,13 @@ def release(ids: set[int], token: int, at: Any) -> None:
         f"WHERE lease_token = %s AND state = 'pending' AND id IN ({marks})"
     )
     sql.run(statement, [at, token, *ids])
+
+
+def hold(ids: set[int], token: int) -> None:
+    """Keep claimed deliveries unsent until their webhook is active again."""
+    marks = ", ".join(["%s"] * len(ids))
+    statement = (
+        "UPDATE {delivery} SET lease_token = NULL, next_attempt_at = NULL, state = 'held' "
+        f"WHERE lease_token = %s AND state = 'pending' AND id IN ({marks})"
+    )
+    sql.run(statement, [token, *ids])

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import cast
 
 from core.clock import now
 from core.loops import Run
@@ -18,6 +19,7 @@ from webhooks.engine import claim, dispatch, record, sql
 from webhooks.engine.claim import Claimed
 from webhooks.engine.outgoing import DEADLINE, Directory, attach_events, build
 from webhooks.engine.record import Result
+from webhooks.engine.schedule import GONE
 from webhooks.models import Delivery
 
 log = logging.getLogger("webio.deliveries")
@@ -144,6 +146,9 @@ class Drain:
         while ready and self.stream.in_flight < IN_FLIGHT:
             going = []
             for webhook_id, lane in ready:
+                if not endpoints[webhook_id].active:
+                    self.hold(lane)
+                    continue
                 delivery = self.next_of(lane, moment)
                 if delivery is None:
                     continue
@@ -194,7 +199,7 @@ class Drain:
     def collect(self, timeout: float) -> None:
         """Take in finished requests, and write outcomes when there are enough or they have waited enough."""
         for token, outcome in self.stream.poll(timeout):
-            delivery, strict, attempted_at = token  # type: ignore[misc]
+            delivery, strict, attempted_at = cast("tuple[Claimed, bool, datetime]", token)
             self.take_in(delivery, outcome, attempted_at, strict)
         if self.results and (
             len(self.results) >= FLUSH_COUNT or time.monotonic() - self.oldest_result >= FLUSH_SECONDS
@@ -208,12 +213,15 @@ class Drain:
         seconds = outcome.timings["total"] / 1000
         lane.pace = seconds if lane.pace is None else lane.pace * 0.8 + seconds * 0.2
         result = record.judge(delivery, outcome, attempted_at, strict)
-        if delivery.conversation_id is not None and delivery.kind == Delivery.Kind.EVENT:
+        # One that still blocks its lane does so until that is written: before, a claim takes its lease for ours and
+        # would let the next one through.
+        if delivery.conversation_id is not None and delivery.kind == Delivery.Kind.EVENT and not result.blocks:
             lane.busy.discard(delivery.conversation_id)
-            if result.blocks:
-                self.give_back_followers(lane, delivery.conversation_id)
         if not self.results:
             self.oldest_result = time.monotonic()
+        if outcome.status == GONE:
+            # Written at once, so that no claim comes between.
+            self.oldest_result = 0.0
         self.results.append(result)
 
     def give_back_followers(self, lane: Lane, conversation_id: int) -> None:
@@ -223,11 +231,23 @@ class Drain:
             lane.waiting = deque(one for one in lane.waiting if one not in followers)
             claim.release({one.id for one in followers}, self.token, sql.moment(now()))
 
+    def hold(self, lane: Lane) -> None:
+        """Nothing more may be sent to a webhook: what was claimed for it is held."""
+        if lane.waiting:
+            claim.hold({one.id for one in lane.waiting}, self.token)
+            lane.waiting.clear()
+
     def flush(self) -> None:
         """Write the outcomes at hand."""
         results, self.results = self.results, []
         record.write(results, self.token)
         for result in results:
+            lane = self.lanes[result.delivery.webhook_id]
+            if result.outcome.status == GONE:
+                self.hold(lane)
+            if result.blocks and result.delivery.conversation_id is not None:
+                lane.busy.discard(result.delivery.conversation_id)
+                self.give_back_followers(lane, result.delivery.conversation_id)
             if not result.outcome.ok:
                 log.info(
                     "delivery failed",
@@ -259,7 +279,7 @@ class Drain:
 
 def share(by_organisation: dict[int, list[tuple[int, int]]], room: int) -> list[tuple[int, int]]:
     """(webhook, quota) so that organisations get equal parts of `room`, and an organisation's webhooks of its part."""
-    quotas = []
+    quotas: list[tuple[int, int]] = []
     organisations = list(by_organisation)
     random.shuffle(organisations)
     for place, organisation_id in enumerate(organisations):

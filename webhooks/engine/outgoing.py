@@ -32,6 +32,8 @@ class Endpoint:
     webhook_id: int
     url: str
     strict: bool
+    #: Something may be sent to it at all.
+    active: bool
     signer: Signer
     headers: list[str]
 
@@ -83,13 +85,14 @@ class Directory:
             pk for pk in wanted if pk not in self._endpoints or moment - self._endpoints[pk][0] >= SETTINGS_SECONDS
         }
         if stale:
-            webhooks = list(Webhook.objects.filter(pk__in=stale))
+            webhooks = list(Webhook.objects.select_related("organisation").filter(pk__in=stale))
             known = tokens(webhook.organisation_id for webhook in webhooks)
             for webhook in webhooks:
                 endpoint = Endpoint(
                     webhook_id=webhook.pk,
                     url=webhook.callback_url,
                     strict=webhook.ordering == Webhook.Ordering.STRICT,
+                    active=webhook.state == Webhook.State.ACTIVE and not webhook.organisation.suspended,
                     signer=Signer(signing_secrets(webhook)),
                     headers=fixed_headers(webhook, known.get(webhook.organisation_id, "")),
                 )
