@@ -63,9 +63,12 @@ SELECT id FROM (
 ) AS due_{number}
 """
 
+#: The choice stands in a CTE because PostgreSQL may run a subquery with LIMIT and SKIP LOCKED once for each row it
+#: compares, and then takes more than was asked for.
 _LEASE = """
+WITH due AS ({due})
 UPDATE {delivery} SET lease_token = %s, next_attempt_at = {until}
-WHERE state = 'pending' AND id IN ({due})
+WHERE state = 'pending' AND id IN (SELECT id FROM due)
 RETURNING id, organisation_id, webhook_id, event_id, kind, event_type, conversation_id, seq, format, format_version,
           attempt_count, blocks
 """
@@ -117,14 +120,14 @@ def claim(quotas: list[tuple[int, int]], token: int) -> list[Claimed]:
     at = sql.moment(moment)
     postgresql = sql.vendor() == "postgresql"
     parts = []
-    parameters: list[Any] = [token, sql.moment(until)]
+    parameters: list[Any] = []
     for number, (webhook_id, quota) in enumerate(quotas):
         lock = "FOR UPDATE SKIP LOCKED" if postgresql else ""
         parts.append(_DUE.replace("{lock}", lock).replace("{number}", str(number)))
         parameters += [webhook_id, at, token, at, quota]
     statement = _LEASE.replace("{until}", sql.cast("%s", "timestamptz")).replace("{due}", " UNION ALL ".join(parts))
     with transaction.atomic():
-        rows = sql.run(statement, parameters)
+        rows = sql.run(statement, [*parameters, token, sql.moment(until)])
         if rows and postgresql:
             rows = _give_back_overtaking(rows, token, at)
     claimed = [Claimed(*row, until) for row in rows]

@@ -106,7 +106,7 @@ class Cluster:
         """Start it, and queue the drain as `manage.py up` would."""
         command = [sys.executable, "manage.py", "qcluster"]
         self.process = subprocess.Popen(
-            command, env=self.environment, cwd=settings.BASE_DIR, start_new_session=True, stderr=subprocess.DEVNULL
+            command, env=self.environment, cwd=settings.BASE_DIR, start_new_session=True
         )
 
     def kill(self) -> None:
