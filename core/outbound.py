@@ -13,8 +13,9 @@ With `OUTBOUND_PROXY` every connection goes to that proxy, which then is the one
 
 from __future__ import annotations
 
+import contextlib
 import os
-import selectors
+import select
 import socket
 import threading
 import time
@@ -85,6 +86,14 @@ _BY_CURL_CODE = {
     pycurl.E_SSL_INVALIDCERTSTATUS: "tls",
 }
 
+#: Events of a socket as the kernel and as libcurl name them.
+_POLL_EVENTS = {
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
+_CURL_EVENTS = {select.EPOLLIN: pycurl.CSELECT_IN, select.EPOLLOUT: pycurl.CSELECT_OUT}
+
 
 def header_line(name: str, value: str) -> str:
     """`name: value` for `Request.headers`. Raises `ValueError` for line breaks, NUL and non-Latin-1 characters."""
@@ -146,7 +155,6 @@ class _Transfer:
         "_body_read",
         "_deadline",
         "_headers",
-        "_headers_ended",
         "_headers_read",
         "_method",
         "_resolve",
@@ -192,7 +200,6 @@ class _Transfer:
     def _reset(self) -> None:
         self._headers: list[bytes] = []
         self._headers_read = 0
-        self._headers_ended = False
         self._body = bytearray()
         self._body_read = 0
         self._stop = ""
@@ -232,18 +239,12 @@ class _Transfer:
         return socket.socket(address.family, address.socktype, address.protocol)
 
     def _on_header(self, line: bytes) -> int | None:
+        # Called for every line of every answer: what can wait is done in `_parse_head`.
+        self._headers.append(line)
         self._headers_read += len(line)
         if self._headers_read > HEADERS_READ:
             self._stop = "too_large"
             return -1
-        if line.startswith(b"HTTP/"):
-            # A new block: what came before was informational (1xx).
-            self._headers = []
-            self._headers_ended = False
-        elif line in (b"\r\n", b"\n"):
-            self._headers_ended = True
-        else:
-            self._headers.append(line)
         return None
 
     def _on_body(self, data: bytes) -> int | None:
@@ -268,13 +269,14 @@ class _Transfer:
             elif code == pycurl.E_UNSUPPORTED_PROTOCOL and not self._url.lower().startswith(("http:", "https:")):
                 # With the right scheme, it is the server that speaks something else: HTTP/0.9.
                 error = "invalid_url"
-        elif not code and not self._headers_ended:
+        headers, ended = _parse_head(self._headers)
+        if not code and not ended:
             # libcurl takes a connection that ends among the headers for the end of an answer without body.
             error = "reset"
         return Outcome(
             status=getinfo(pycurl.RESPONSE_CODE) or None,
             error=error,
-            headers=_parse_headers(self._headers),
+            headers=headers,
             body=bytes(self._body),
             truncated=self._body_read > BODY_KEPT,
             timings={
@@ -288,14 +290,21 @@ class _Transfer:
         )
 
 
-def _parse_headers(lines: list[bytes]) -> list[tuple[str, str]]:
-    """(lower-case name, value) pairs; lines that are no headers are left out."""
+def _parse_head(lines: list[bytes]) -> tuple[list[tuple[str, str]], bool]:
+    """(lower-case name, value) pairs of the last answer in `lines`, and whether its headers came to their end.
+
+    Answers before it were informational (1xx). Lines that are no headers are left out, trailers are not.
+    """
+    first = len(lines)
+    while first and not lines[first - 1].startswith(b"HTTP/"):
+        first -= 1
+    block = lines[first:]
     found = []
-    for line in lines:
-        name, colon, value = line.decode("latin-1").partition(":")
+    for line in b"".join(block).decode("latin-1").split("\n"):
+        name, colon, value = line.partition(":")
         if colon:
             found.append((name.strip().lower(), value.strip()))
-    return found
+    return found, b"\r\n" in block or b"\n" in block
 
 
 def fetch(request: Request) -> Outcome:
@@ -326,8 +335,9 @@ class Stream:
         self._idle: list[_Transfer] = []
         self._active: set[_Transfer] = set()
         self._timer: float | None = None
-        self._selector = selectors.DefaultSelector()
+        self._poller = select.epoll()
         self._watched: dict[int, int] = {}
+        self._extra: set[int] = set()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
@@ -337,7 +347,8 @@ class Stream:
 
     def watch(self, descriptor: int) -> None:
         """Also end `poll` when `descriptor` becomes readable, such as the pipe of a wake-up."""
-        self._selector.register(descriptor, selectors.EVENT_READ, "extra")
+        self._extra.add(descriptor)
+        self._poller.register(descriptor, select.EPOLLIN)
 
     def submit(self, request: Request, token: Hashable) -> None:
         """Start a request. `poll` gives `token` back with its outcome."""
@@ -363,14 +374,12 @@ class Stream:
             if self._refused:
                 wait = 0.0
             extra = False
-            for key, events in self._selector.select(max(0.0, wait)):
-                if key.data == "extra":
+            for descriptor, events in self._poller.poll(max(0.0, wait)):
+                if descriptor in self._extra:
                     extra = True
                     continue
-                flags = (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
-                    pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
-                )
-                self._multi.socket_action(key.fd, flags)
+                # Errors and hang-ups are both: libcurl finds out which by reading.
+                self._multi.socket_action(descriptor, _CURL_EVENTS.get(events, pycurl.CSELECT_IN | pycurl.CSELECT_OUT))
             if self._timer is not None and time.monotonic() >= self._timer:
                 self._timer = None
                 self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
@@ -385,7 +394,7 @@ class Stream:
         self._active.clear()
         self._idle.clear()
         self._closed = True
-        self._selector.close()
+        self._poller.close()
         # libcurl's clean-up joins the threads of lookups that nobody waits for any more.
         threading.Thread(target=self._multi.close, name="outbound-close", daemon=True).start()
 
@@ -415,19 +424,17 @@ class Stream:
             return
         if what == pycurl.POLL_REMOVE:
             if self._watched.pop(descriptor, None) is not None:
-                self._selector.unregister(descriptor)
+                # The kernel forgets a closed descriptor by itself.
+                with contextlib.suppress(OSError):
+                    self._poller.unregister(descriptor)
             return
-        events = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
-            selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
-        )
+        events = _POLL_EVENTS[what]
         before = self._watched.get(descriptor)
-        if before == events:
-            return
         self._watched[descriptor] = events
         if before is None:
-            self._selector.register(descriptor, events)
-        else:
-            self._selector.modify(descriptor, events)
+            self._poller.register(descriptor, events)
+        elif before != events:
+            self._poller.modify(descriptor, events)
 
     def _on_timer(self, milliseconds: int) -> None:
         self._timer = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
