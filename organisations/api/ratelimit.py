@@ -1,4 +1,4 @@
-"""Rate limits per organisation, shared by all web processes, in fixed windows.
+"""Rate limits per organisation or address, shared by all web processes, in fixed windows.
 
 With Redis a window is one counter. Without, it is a row of the database from which a process reserves calls in small
 chunks (2 % of the limit, at least one), so that a busy process does not write for every call. Small limits are exact;
@@ -19,6 +19,8 @@ from organisations.models import RateWindow
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 CHUNK = 50
+#: So many windows are remembered before those that are over are forgotten.
+REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +79,26 @@ _lock = threading.Lock()
 
 
 def spend(key: str, limit: Limit) -> Verdict:
-    """Count one call of `key` (which must name the tenant)."""
+    """Count one call of `key` (which must name the tenant or the address)."""
     moment = time.time()
     start = int(moment // limit.seconds) * limit.seconds
     reset = max(1, int(start + limit.seconds - moment + 0.999))
     if settings.BROKER_URL:
         used = _count_in_redis(f"webio:rate:{key}:{start}", limit.seconds)
         return Verdict(used <= limit.calls, limit, max(0, limit.calls - used), reset)
+    crowded = False
     with _lock:
         window = _windows.get(key)
         if window is None or window.start != start or window.limit != limit:
+            if window is None and len(_windows) >= REMEMBERED:
+                crowded = True
+                for name in [name for name, old in _windows.items() if old.start + old.limit.seconds <= moment]:
+                    del _windows[name]
             window = _windows[key] = _Window(start, limit)
+    if crowded:
+        # Addresses come and go; organisations keep their one row.
+        longest = max(SECONDS.values())
+        RateWindow.objects.filter(key__startswith="address:", start__lt=start - longest).delete()
     # One lock for each tenant: a slow database holds up nobody else.
     with window.lock:
         if window.reserved == 0 and window.taken < limit.calls:
