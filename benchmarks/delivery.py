@@ -48,7 +48,7 @@ def measure(kind: str) -> dict[str, float]:
         inside(url, "ensure")
         with running("manage.py", "qcluster", env=cluster):
             drained = inside(url, "drained", str(EVENTS))
-            arrived = {}
+            arrived: dict[str, float] = {}
             recorded = inside(url, "idle", str(IDLE_EVENTS))
             time.sleep(0.5)
             for identifier, at in get_json(f"{receiver}/arrivals")["arrivals"]:  # type: ignore[attr-defined]

@@ -38,7 +38,7 @@ def record(receiver: str, endpoints: str, events: str) -> dict[str, Any]:
     rows = [
         Event(
             organisation_id=sample.organisation_id,
-            conversation_id=sample.conversation_id * 1_000_000 + number % 50,
+            conversation_id=(sample.conversation_id or 0) * 1_000_000 + number % 50,
             contact_id=sample.contact_id,
             type=sample.type,
             seq=number + 10,

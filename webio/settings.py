@@ -248,7 +248,12 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {},
+    "ENUM_NAME_OVERRIDES": {
+        "ConversationState": "conversations.models.Conversation.State",
+        "MessageState": "conversations.models.Message.State",
+        "WebhookState": "webhooks.models.Webhook.State",
+        "DeliveryState": "webhooks.models.Delivery.State",
+    },
 }
 
 # --- language, files, logs ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.utils.translation import gettext as _
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -47,6 +48,18 @@ class Text(serializers.Field[str, Any, str, Any]):
 
     def to_representation(self, value: Any) -> str:
         return str(value)
+
+
+class TextSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """How OpenAPI tells a `Text`: a string with its limits."""
+
+    target_class = Text
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        limits = {"maxLength": self.target.maximum}
+        if self.target.minimum:
+            limits["minLength"] = self.target.minimum
+        return {"type": "string", **limits}
 
 
 @extend_schema_field({"type": "string", "pattern": f"^{ID.pattern}$", "example": "97847"})
