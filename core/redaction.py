@@ -7,7 +7,9 @@ import re
 MASK = "…"
 
 #: A quick look for anything the patterns below could change: most log lines end here.
-_SUSPICIOUS = re.compile(r"(?i)wk_live_|whsec_|auth|token|cookie|secret|password|signature|api[-_]?key|eyJ|://[^/\s]*@")
+_SUSPICIOUS = re.compile(
+    r"(?i)wk_live_|whsec_|auth|token|cookie|secret|password|signature|api[-_]?key|eyJ|://[^/\s]*@|/join/"
+)
 
 #: Header names, and keys of JSON, forms and query strings, whose values are secrets.
 _NAMES = (
@@ -21,6 +23,8 @@ _PATTERNS = (
     (re.compile(r"whsec_[A-Za-z0-9+/=_-]+"), f"whsec_{MASK}"),
     # JSON Web Tokens, the x-webio-token among them.
     (re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"), f"eyJ{MASK}"),
+    # Links that let somebody in: an invitation, a password reset.
+    (re.compile(r"(/join/|/password/reset/key/)[^/\s?&\"'<>]+"), rf"\1{MASK}"),
     # {"password": "…"} and its Python form, quotes escaped or not.
     (re.compile(rf"""(?i)(['"](?:{_NAMES})\\?['"]\s*[:=,]\s*b?\\?)(['"])(?:\\.|(?!\2)[^\\])*"""), rf"\1\2{MASK}"),
     # Header lines: the value is the rest of the line.

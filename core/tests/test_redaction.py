@@ -73,6 +73,11 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
 
 
+def test_links_that_let_somebody_in_are_masked() -> None:
+    assert redact("GET /join/Ab3-dE_f/ 200") == "GET /join/…/ 200"
+    assert redact("/accounts/password/reset/key/3-c9s7x/?next=/") == "/accounts/password/reset/key/…/?next=/"
+
+
 def test_what_surrounds_a_secret_stays() -> None:
     assert (
         redact(f"a\r\nAuthorization: x\r\nhost: y /?token={HIDDEN}&b=1")
