@@ -68,7 +68,7 @@ SELECT id FROM (
 _LEASE = """
 WITH due AS ({due})
 UPDATE {delivery} SET lease_token = %s, next_attempt_at = {until}
-WHERE state = 'pending' AND id IN (SELECT id FROM due)
+WHERE id IN (SELECT id FROM due)
 RETURNING id, organisation_id, webhook_id, event_id, kind, event_type, conversation_id, seq, format, format_version,
           attempt_count, blocks
 """
@@ -130,7 +130,7 @@ def claim(quotas: list[tuple[int, int]], token: int) -> list[Claimed]:
         rows = sql.run(statement, [*parameters, token, sql.moment(until)])
         if rows and postgresql:
             rows = _give_back_overtaking(rows, token, at)
-    claimed = [Claimed(*row, until) for row in rows]
+    claimed = [Claimed(*row, until) for row in rows]  # type: ignore[call-arg]  # as many as RETURNING names
     claimed.sort(key=lambda one: one.id)
     return claimed
 
