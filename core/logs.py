@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -83,10 +82,6 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-#: Addresses that let somebody in by themselves: an invitation's, a password reset's. Their secret is not logged.
-ENTRANCE = re.compile(r"^(/join/|/accounts/password/reset/key/)[^/]+")
-
-
 class RequestLogMiddleware:
     """One line per request, and a request id for every line logged on the way and for the answer's header."""
 
@@ -105,7 +100,7 @@ class RequestLogMiddleware:
             if not request.path.startswith(QUIET_PATHS):
                 facts = {
                     "method": request.method,
-                    "path": ENTRANCE.sub(r"\1…", request.path),
+                    "path": redact(request.path),
                     "status": response.status_code,
                     "ms": round((time.perf_counter() - began) * 1000, 1),
                 }
