@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check bench setup clean
 
 demo: $(VENV)/runtime.stamp ## Run everything on sample data. Ctrl-C ends it.
-	@DEMO=1 $(BIN)/python manage.py demo $(ARGS)
+	@$(BIN)/python manage.py demo $(ARGS)
 
 test: $(VENV)/dev.stamp check ## Check everything, then run all tests this machine can run.
 	@$(BIN)/python -m testing

@@ -42,7 +42,7 @@ class Command(BaseCommand):
         parser.add_argument("--receiver-port", type=int, default=9000)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.DEMO:
+        if not settings.DEMO or any(name not in os.environ for name in self.environment()):
             environment = {**os.environ, **self.environment()}
             os.execve(sys.executable, [sys.executable, *sys.argv], environment)
         receiver = Receiver(options["receiver_port"], self.tell)
