@@ -73,32 +73,49 @@ class Tracked(models.Model):
         if raw:
             super().save_base(raw, force_insert, force_update, using, update_fields)
             return
-        cls = type(self)
+        # Django saves in autocommit; what a save's own signals do must stand or fall with it.
+        with transaction.atomic(using=using):
+            super().save_base(raw, force_insert, force_update, using, update_fields)
+
+    def _save_table(
+        self,
+        raw: bool = False,
+        cls: Any = None,
+        force_insert: Any = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Any = None,
+    ) -> bool:
+        """Write the row and tell the change, before `post_save`: its receivers may change and save the row again."""
+        if raw:
+            return self._write(raw, cls, force_insert, force_update, using, update_fields)
+        model = type(self)
         written = self.tracked
         if update_fields is not None:
             names = set(update_fields)
-            written = tuple(name for name in self.tracked if name in names or cls._meta.get_field(name).name in names)
-        with transaction.atomic(using=using):
-            before: dict[str, Any] = {}
-            existing = self.pk is not None and not force_insert
-            if existing and written:
-                rows = cls._base_manager.using(using).select_for_update(no_key=True)
-                before = rows.filter(pk=self.pk).values(*self.tracked).first() or {}
-            super().save_base(raw, force_insert, force_update, using, update_fields)
-            created = not before and (not existing or bool(written))
-            if not written:
-                return
-            after = dict(before)
-            expressions = []
-            for name in written:
-                value = self.__dict__.get(name)
-                if isinstance(value, BaseExpression) or hasattr(value, "resolve_expression"):
-                    expressions.append(name)
-                else:
-                    field = cls._meta.get_field(name)
-                    assert isinstance(field, models.Field)
-                    after[name] = field.get_prep_value(value)
-            if expressions:
-                after.update(cls._base_manager.using(using).values(*expressions).get(pk=self.pk))
-            if created or after != before:
-                changed.send(sender=cls, instance=self, created=created, before=before, after=after)
+            written = tuple(name for name in self.tracked if name in names or model._meta.get_field(name).name in names)
+        before: dict[str, Any] = {}
+        if self.pk is not None and not force_insert and written:
+            rows = model._base_manager.using(using).select_for_update(no_key=True)
+            before = rows.filter(pk=self.pk).values(*self.tracked).first() or {}
+        updated = self._write(raw, cls, force_insert, force_update, using, update_fields)
+        if not written:
+            return updated
+        after = dict(before)
+        expressions = []
+        for name in written:
+            value = self.__dict__.get(name)
+            if isinstance(value, BaseExpression) or hasattr(value, "resolve_expression"):
+                expressions.append(name)
+            else:
+                field = model._meta.get_field(name)
+                assert isinstance(field, models.Field)
+                after[name] = field.get_prep_value(value)
+        if expressions:
+            after.update(model._base_manager.using(using).values(*expressions).get(pk=self.pk))
+        if not updated or after != before:
+            changed.send(sender=model, instance=self, created=not updated, before=before, after=after)
+        return updated
+
+    def _write(self, *args: Any) -> bool:
+        return bool(super()._save_table(*args))  # type: ignore[misc]
