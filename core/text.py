@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -78,6 +79,6 @@ def clean_fields(field: str, value: Any) -> dict[str, str]:
 def clean_field_name(field: str, name: Any) -> str:
     """One field name of `<<name>>`: 1 to 100 characters without `<`, `>` and control characters. Raises `Invalid`."""
     clean_text(field, name, minimum=1, maximum=FIELD_NAME_MAX)
-    if any(character in "<>" or not character.isprintable() for character in name):
+    if any(character in "<>" or unicodedata.category(character) == "Cc" for character in name):
         raise Invalid.field(field, _("A field name must not contain <, > or control characters."))
     return name
