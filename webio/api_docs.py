@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.cache import get_conditional_response, patch_cache_control
 from django.views import View
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer
 
 METHODS = ("get", "post", "patch", "put", "delete")
 
@@ -19,6 +22,13 @@ def schema() -> dict[str, Any]:
     """The OpenAPI document; it depends on code alone."""
     found: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     return found
+
+
+@lru_cache(maxsize=1)
+def schema_json() -> tuple[bytes, str]:
+    """The OpenAPI document as JSON, and its entity tag (RFC 9110, section 8.8.3)."""
+    text: bytes = OpenApiJsonRenderer().render(schema())  # type: ignore[no-untyped-call]
+    return text, f'"{sha256(text).hexdigest()[:32]}"'
 
 
 def resolve(part: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +121,17 @@ def sections() -> list[dict[str, Any]]:
             }
             by_tag.setdefault(operation.get("tags", ["Other"])[0], []).append(call)
     return [{"name": name, "calls": calls} for name, calls in by_tag.items()]
+
+
+class SchemaView(View):
+    """The OpenAPI document. Built once in a process; whoever has it already is answered 304."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        text, tag = schema_json()
+        answer = HttpResponse(text, content_type="application/json", headers={"ETag": tag})
+        # Short: after an upgrade a client asks again within minutes.
+        patch_cache_control(answer, public=True, max_age=300)
+        return get_conditional_response(request, etag=tag, response=answer) or answer
 
 
 class DocsView(View):
