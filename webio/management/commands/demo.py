@@ -61,6 +61,8 @@ class Command(BaseCommand):
         command = [sys.executable, sys.argv[0], "up", "--host", options["host"], "--port", str(options["port"])]
         up = subprocess.Popen(command)
         signal.signal(signal.SIGTERM, lambda *_: up.terminate())
+        # A shell's background jobs inherit an ignored SIGINT, and Python then leaves it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             self.wait_until_ready(up, options["host"], options["port"])
             self.explain(options["host"], options["port"], organisations[0], key)
