@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from conversations import transcripts
 from conversations.api import examples
 from conversations.api.serializers import ConversationShape, MessageShape
-from conversations.api.views import OneConversation, moment_parameter
+from conversations.api.views import WholeConversation, moment_parameter
 from conversations.models import Conversation
 from core.clock import now
 from core.errors import Invalid
@@ -79,7 +79,7 @@ def notes_parameter(view: ApiView, request: Request) -> bool:
     return FLAGS[text]
 
 
-class TranscriptView(OneConversation):
+class TranscriptView(WholeConversation):
     """The transcript of one conversation."""
 
     scopes = {"GET": SCOPE}

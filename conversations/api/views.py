@@ -138,7 +138,22 @@ class ConversationsView(ApiView):
 
 
 class OneConversation(ApiView):
-    """Base of the views of one conversation."""
+    """Base of the views that do something to one conversation."""
+
+    conversation_id: int
+
+    def find(self, **kwargs: Any) -> None:
+        # Only whether it is there: the verbs read it under their lock.
+        rows = Conversation.objects.filter(organisation=self.organisation).only("pk")
+        self.conversation_id = find_or_404(rows, kwargs["conversation_id"], "conversation").pk
+
+    def where(self) -> dict[str, Any]:
+        """What every verb on it takes."""
+        return {"organisation": self.organisation, "actor": self.actor, "conversation_id": self.conversation_id}
+
+
+class WholeConversation(ApiView):
+    """Base of the views that show one conversation."""
 
     conversation: Conversation
 
@@ -146,16 +161,8 @@ class OneConversation(ApiView):
         rows = Conversation.objects.filter(organisation=self.organisation).with_names()
         self.conversation = find_or_404(rows, kwargs["conversation_id"], "conversation")
 
-    def where(self) -> dict[str, Any]:
-        """What every verb on it takes."""
-        return {
-            "organisation": self.organisation,
-            "actor": self.actor,
-            "conversation_id": self.conversation.pk,
-        }
 
-
-class ConversationView(OneConversation):
+class ConversationView(WholeConversation):
     """One conversation."""
 
     scopes = {"GET": READ}
@@ -190,7 +197,7 @@ class MessagesView(OneConversation):
         operation_id="listMessages",
     )
     def get(self, request: Request, conversation_id: str) -> Response:
-        rows = Message.objects.filter(organisation=self.organisation, conversation=self.conversation)
+        rows = Message.objects.filter(organisation=self.organisation, conversation=self.conversation_id)
         return Response(page(rows, request, message_shape, newest_first=False))
 
     @documented(
