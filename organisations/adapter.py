@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
 from django.http import HttpRequest
+
+from core.encryption import decrypt, encrypt
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -17,3 +20,15 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def get_login_redirect_url(self, request: Any) -> str:
         return "/"
+
+
+class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
+    """Seeds and recovery codes are encrypted at rest."""
+
+    CONTEXT = "mfa.Authenticator"
+
+    def encrypt(self, text: str) -> str:
+        return encrypt(text, self.CONTEXT)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return decrypt(encrypted_text, self.CONTEXT)

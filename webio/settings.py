@@ -114,6 +114,10 @@ if SQLITE:
         ),
     }
     _database["CONN_MAX_AGE"] = None
+    if TESTING:
+        # A file, so that threads and processes of a test meet as they do in life.
+        (BASE_DIR / "var").mkdir(exist_ok=True)
+        _database["TEST"] = {"NAME": str(BASE_DIR / "var" / "test.sqlite3")}
 else:
     # `manage.py up` asks for a pool in the web process. Workers fork, and a pool does not survive that.
     if env.bool("DATABASE_POOL", default=False):
@@ -188,6 +192,7 @@ ACCOUNT_ADAPTER = "organisations.adapter.AccountAdapter"
 SIGN_UP_OPEN = env.bool("SIGN_UP_OPEN", default=False)
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Webio"
+MFA_ADAPTER = "organisations.adapter.MFAAdapter"
 
 SESSION_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=not RELAXED)
 CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE
