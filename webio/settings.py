@@ -6,6 +6,7 @@ The table of variables is in docs/operations.md. Unsafe defaults exist only unde
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ if SQLITE:
     if TESTING:
         # A file, so that threads and processes of a test meet as they do in life.
         (BASE_DIR / "var").mkdir(exist_ok=True)
-        _database["TEST"] = {"NAME": str(BASE_DIR / "var" / "test.sqlite3")}
+        _database["TEST"] = {"NAME": str(BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3")}
 else:
     # `manage.py up` asks for a pool in the web process. Workers fork, and a pool does not survive that.
     if env.bool("DATABASE_POOL", default=False):

@@ -105,9 +105,7 @@ class Cluster:
     def start(self) -> None:
         """Start it, and queue the drain as `manage.py up` would."""
         command = [sys.executable, "manage.py", "qcluster"]
-        self.process = subprocess.Popen(
-            command, env=self.environment, cwd=settings.BASE_DIR, start_new_session=True
-        )
+        self.process = subprocess.Popen(command, env=self.environment, cwd=settings.BASE_DIR, start_new_session=True)
 
     def kill(self) -> None:
         """SIGKILL to all of it at once."""
