@@ -163,3 +163,80 @@ def test_a_call_needs_a_key_its_scope_and_ones_own_object(
             assert "globex" not in answer.content.decode().lower()
             if method == "GET":
                 assert client.get(url, headers=globex.auth).status_code == 200
+
+
+#: What GET of an address that belongs to no organisation answers anonymous people, a member and staff. The admin's own
+#: pages are walked in `test_admin_pages`. Add a row for each new address.
+ELSEWHERE: dict[str, tuple[int, int, int]] = {
+    "healthz": (200, 200, 200),
+    "readyz": (200, 200, 200),
+    "metrics": (200, 200, 200),
+    "admin/": (302, 302, 200),
+    "accounts/login/": (200, 302, 302),
+    "accounts/logout/": (302, 200, 200),
+    "accounts/inactive/": (200, 200, 200),
+    "accounts/signup/": (200, 302, 302),
+    "accounts/reauthenticate/": (302, 200, 200),
+    "accounts/email/": (302, 200, 200),
+    "accounts/confirm-email/": (200, 200, 200),
+    "accounts/password/change/": (302, 200, 200),
+    "accounts/password/set/": (302, 302, 302),
+    "accounts/password/reset/": (200, 200, 200),
+    "accounts/login/code/confirm/": (302, 302, 302),
+    "accounts/^confirm-email/(?P<key>[-:\\w]+)/$": (200, 200, 200),
+    "accounts/password/reset/key/done/": (200, 200, 200),
+    "accounts/^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$": (200, 200, 200),
+    "accounts/password/reset/done/": (200, 200, 200),
+    "accounts/2fa/": (302, 200, 200),
+    "accounts/2fa/authenticate/": (302, 302, 302),
+    "accounts/2fa/reauthenticate/": (302, 302, 302),
+    "accounts/2fa/totp/activate/": (302, 302, 302),
+    "accounts/2fa/totp/deactivate/": (302, 404, 404),
+    "accounts/2fa/recovery-codes/": (302, 404, 404),
+    "accounts/2fa/recovery-codes/generate/": (302, 302, 302),
+    "accounts/2fa/recovery-codes/download/": (302, 404, 404),
+    "api/v1/openapi.json": (200, 200, 200),
+    "api/docs/": (200, 200, 200),
+    "api/^.*$": (404, 404, 404),
+    "": (200, 302, 200),
+    "account/": (302, 200, 200),
+    "join/<str:token>/": (404, 404, 404),
+}
+#: What stands for the arguments: links that nobody was sent.
+ARGUMENTS = {
+    "<str:token>": "nobody-sent-this",
+    "^.*$": "nothing",
+    "^confirm-email/(?P<key>[-:\\w]+)/$": "confirm-email/nothing/",
+    "^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$": "password/reset/key/1-nothing/",
+}
+
+
+def elsewhere() -> dict[str, str]:
+    """Route → address of what is neither a page of an organisation nor a call of the API nor inside the admin."""
+    calls = {path for path, _name, _view in api_routes()}
+    found = {}
+    for route, _name, _view in routes():
+        if route in calls or route.startswith("o/") or (route.startswith("admin/") and route != "admin/"):
+            continue
+        path = route
+        for argument, value in ARGUMENTS.items():
+            path = path.replace(argument, value)
+        found[route] = "/" + path
+    return found
+
+
+def test_every_other_address_has_its_row() -> None:
+    assert set(elsewhere()) == set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("route", ELSEWHERE)
+def test_an_address_without_organisation_answers_everybody_as_it_should(
+    acme: Cast, staff: User, client: Client, route: str
+) -> None:
+    answers = []
+    for person in (None, acme.viewer, staff):
+        client.logout()
+        if person is not None:
+            client.force_login(person)
+        answers.append(client.get(elsewhere()[route]).status_code)
+    assert tuple(answers) == ELSEWHERE[route]
