@@ -138,7 +138,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 #: redis://…; empty: the database is the broker.
 BROKER_URL = env.str("BROKER_URL", default="")
 #: How many drains send deliveries at once, over all machines. SQLite has one writer, so one drain.
-DELIVERY_DRAINS = 1 if SQLITE else env.int("DELIVERY_DRAINS", default=1)
+DELIVERY_DRAINS = 1 if SQLITE else env.int("DELIVERY_DRAINS", default=2)
 
 Q_CLUSTER: dict[str, Any] = {
     "name": "webio",

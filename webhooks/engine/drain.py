@@ -33,8 +33,11 @@ AHEAD = 1000
 AHEAD_PER_WEBHOOK = 200
 AHEAD_SECONDS = 4.0
 #: Outcomes are written when there are so many, or when the oldest has waited so long, seconds.
-FLUSH_COUNT = 250
+FLUSH_COUNT = 500
 FLUSH_SECONDS = 0.02
+#: With so many requests under way there is more to come: outcomes wait longer, for larger writes.
+FLUSH_BUSY_IN_FLIGHT = 32
+FLUSH_BUSY_SECONDS = 0.1
 #: How long idle polls wait for a retry to become due, seconds.
 POLL_SECONDS = 0.5
 #: How often it looks while busy, unless it runs short of work before.
@@ -196,13 +199,17 @@ class Drain:
         lane.waiting.extendleft(reversed(behind))
         return found
 
+    def flush_after(self) -> float:
+        """Seconds that the oldest outcome at hand may wait to be written."""
+        return FLUSH_BUSY_SECONDS if self.stream.in_flight >= FLUSH_BUSY_IN_FLIGHT else FLUSH_SECONDS
+
     def collect(self, timeout: float) -> None:
         """Take in finished requests, and write outcomes when there are enough or they have waited enough."""
         for token, outcome in self.stream.poll(timeout):
             delivery, strict, attempted_at = cast("tuple[Claimed, bool, datetime]", token)
             self.take_in(delivery, outcome, attempted_at, strict)
         if self.results and (
-            len(self.results) >= FLUSH_COUNT or time.monotonic() - self.oldest_result >= FLUSH_SECONDS
+            len(self.results) >= FLUSH_COUNT or time.monotonic() - self.oldest_result >= self.flush_after()
         ):
             self.flush()
 
