@@ -82,7 +82,9 @@ class ApiView(APIView):
         request.organisation = request._request.organisation = key.organisation  # type: ignore[attr-defined]
         self.actor = Actor("api", str(key.pk), key.name)
         self._check_rate()
-        scope = self.scopes.get(request.method or "")
+        # A HEAD is answered by the view's GET.
+        method = "GET" if request.method == "HEAD" else request.method or ""
+        scope = self.scopes.get(method)
         if scope is None:
             # DRF answers 405 for a method without handler.
             return
@@ -91,8 +93,8 @@ class ApiView(APIView):
             detail = _("The API key lacks the scope %(scope)s.") % {"scope": scope}
             raise Problem(403, "missing_scope", detail, scope=scope)
         self.find(**kwargs)
-        self._check_parameters(request)
-        if request.method in ("POST", "PATCH", "PUT"):
+        self._check_parameters(request, method)
+        if method in ("POST", "PATCH", "PUT"):
             self._read(request)
 
     def find(self, **kwargs: Any) -> None:
@@ -108,8 +110,8 @@ class ApiView(APIView):
             detail = _("More than %(limit)s calls: wait %(seconds)d s.") % {"limit": text, "seconds": self._rate.reset}
             raise Problem(429, "rate_limited", detail)
 
-    def _check_parameters(self, request: Request) -> None:
-        known = {*self.parameters, *(("limit", "cursor") if self.paged and request.method == "GET" else ())}
+    def _check_parameters(self, request: Request, method: str) -> None:
+        known = {*self.parameters, *(("limit", "cursor") if self.paged and method == "GET" else ())}
         for name in request.query_params:
             if name not in known:
                 raise Invalid.field(name, _("There is no such parameter."))

@@ -94,6 +94,7 @@ def test_a_missing_scope_is_403_before_the_path_and_the_body_are_looked_at(clien
         assert answer.status_code == 403, path
         assert answer.json()["code"] == "missing_scope"
     assert client.get(URL, headers=headers).status_code == 200
+    assert client.head("/api/v1/transcripts", headers=headers).status_code == 403
 
 
 def test_somebody_elses_object_is_404_before_the_body_is_looked_at(client: Client, acme: Cast, globex: Cast) -> None:
