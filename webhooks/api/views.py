@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core import signing
+from django.db import transaction
 from django.db.models import Prefetch
 from django.utils.translation import gettext as _
 from rest_framework.request import Request
@@ -169,10 +170,12 @@ class WebhookView(OneWebhook):
         state = values.pop("state", None)
         if state is not None and state not in STATE_VERBS:
             raise Invalid.field("state", _("Must be one of: %(states)s.") % {"states": ", ".join(STATE_VERBS)})
-        if values:
-            actions.update_webhook(webhook=self.webhook, actor=self.actor, **arguments(values))
-        if state is not None:
-            STATE_VERBS[state](webhook=self.webhook, actor=self.actor)
+        # A refusal of the state undoes the rest of the change.
+        with transaction.atomic():
+            if values:
+                actions.update_webhook(webhook=self.webhook, actor=self.actor, **arguments(values))
+            if state is not None:
+                STATE_VERBS[state](webhook=self.webhook, actor=self.actor)
         return Response(webhook_shape(self.webhook))
 
     @documented(
