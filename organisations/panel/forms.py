@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib.auth.password_validation import validate_password
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.utils.translation import gettext_lazy as _
 
 from core.errors import Invalid
@@ -14,6 +16,13 @@ from organisations.models import Role
 from organisations.scopes import SCOPES
 
 OVERLAPS = [("0", _("End the old key now")), ("1", _("1 hour")), ("24", _("24 hours")), ("168", _("7 days"))]
+#: Days and times in these years stay in the calendar whatever the time zone, and so does the day after.
+FIRST_YEAR, LAST_YEAR = 1970, 9998
+DAYS = [MinValueValidator(date(FIRST_YEAR, 1, 1)), MaxValueValidator(date(LAST_YEAR, 12, 31))]
+MOMENTS = [
+    MinValueValidator(datetime(FIRST_YEAR, 1, 1, tzinfo=UTC)),
+    MaxValueValidator(datetime(LAST_YEAR, 12, 31, tzinfo=UTC)),
+]
 
 
 def show_refusal(form: forms.Form, refusal: Invalid, names: dict[str, str] | None = None) -> None:
@@ -47,6 +56,7 @@ class ApiKeyForm(forms.Form):
     expires_at = forms.DateTimeField(
         label=_("Expires"),
         required=False,
+        validators=MOMENTS,
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
         help_text=_("In the organisation's time zone. Leave empty for a key that stays valid until it is revoked."),
     )

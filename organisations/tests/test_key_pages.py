@@ -72,6 +72,7 @@ def test_a_key_is_shown_exactly_once(acme: Cast, client: Client, caplog: pytest.
         {"scopes": ["all"]},
         {"expires_at": "soon"},
         {"expires_at": "2001-01-01T00:00"},
+        {"expires_at": "9999-12-31T23:59"},
     ],
 )
 def test_a_bad_form_makes_no_key(acme: Cast, client: Client, fields: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from core.clock import now
 from core.errors import Invalid
 from core.text import NAME_MAX
 from organisations.models import Organisation
+from organisations.panel.forms import DAYS, MOMENTS
 from webhooks.actions import events_of
 from webhooks.custom_headers import headers_of
 from webhooks.custom_values import clean_fields
@@ -176,6 +177,7 @@ class SinceForm(forms.Form):
 
     since = forms.DateTimeField(
         label=_("Failed since"),
+        validators=MOMENTS,
         # Seconds would make the browser ask for seconds.
         initial=lambda: (now() - timedelta(days=1)).replace(second=0, microsecond=0),
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
@@ -189,10 +191,16 @@ class DeliveryFilterForm(forms.Form):
     event = forms.ChoiceField(label=_("Event"), required=False)
     webhook = forms.ChoiceField(label=_("Webhook"), required=False)
     since = forms.DateField(
-        label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+        label=_("From"),
+        required=False,
+        validators=DAYS,
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
     until = forms.DateField(
-        label=_("To"), required=False, widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+        label=_("To"),
+        required=False,
+        validators=DAYS,
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
     )
     conversation = forms.IntegerField(label=_("Conversation"), required=False, min_value=1, max_value=2**63 - 1)
     status = forms.IntegerField(label=_("HTTP status"), required=False, min_value=100, max_value=599)

@@ -52,6 +52,8 @@ def test_an_empty_log_says_what_to_do_next(acme: Cast, webhook: Webhook, signed_
         ("state=nonsense", []),
         ("status=abc", []),
         ("since=yesterday", []),
+        ("since=0001-01-01", []),
+        ("until=9999-12-31", []),
         ("conversation=-1", []),
         ("conversation=99999999999999999999999", []),
     ],
@@ -158,6 +160,6 @@ def test_what_failed_is_counted_and_then_sent_again(acme: Cast, webhook: Webhook
 
 def test_a_moment_that_is_none_sends_nothing(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
     make_delivery(acme, webhook, state="failed")
-    for since in ("", "soon", "2026-13-01T00:00"):
+    for since in ("", "soon", "2026-13-01T00:00", "0001-01-01T00:00", "9999-12-31T23:59"):
         assert signed_in.post(at(acme, "resend_failed", webhook.pk), {"since": since}).status_code == 400
     assert Delivery.objects.count() == 1
