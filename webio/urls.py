@@ -13,6 +13,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
     path("api/", include("webio.api_urls")),
+    path("o/<slug:slug>/integrations/sandbox/", include("gateways.sandbox.panel.urls")),
     path("o/<slug:slug>/integrations/", include("webhooks.panel.urls")),
     path("", include("organisations.panel.urls")),
 ]

@@ -27,20 +27,17 @@ CLAIM = timedelta(seconds=15)
 #: Reports claimed at once: few enough that a batch is done long before its claim ends, even where one waits for
 #: SQLite's writer.
 BATCH = 50
+#: `00NN`, where NN is a failure of the status code table → what a contact whose address ends so gets.
+ENDINGS = {f"00{code:02}": outcome for code, outcome in OUTCOMES.items() if outcome.state == Message.State.FAILED}
 
 
 def verdict(address: str) -> int:
     """The status code the carrier reports for a contact's address.
 
-    An address that ends in `00NN`, where NN is a failure of the status code table, gets that failure; every other
-    one is delivered.
+    One that ends as in `ENDINGS` gets that failure; every other one is delivered.
     """
-    ending = address[-4:]
-    if ending[:2] == "00" and ending[2:].isdecimal():
-        outcome = OUTCOMES.get(int(ending[2:]))
-        if outcome is not None and outcome.state == Message.State.FAILED:
-            return outcome.code
-    return DELIVERED
+    failure = ENDINGS.get(address[-4:])
+    return DELIVERED if failure is None else failure.code
 
 
 def send(message: Message) -> None:

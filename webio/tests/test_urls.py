@@ -23,6 +23,7 @@ from webhooks.tests.conftest import make_delivery, make_webhook
 OWNERS = {Role.OWNER}
 ADMINS = {Role.OWNER, Role.ADMIN}
 BUILDERS = {*ADMINS, Role.DEVELOPER}
+WORKERS = {*ADMINS, Role.AGENT}
 EVERYBODY = set(Role.values)
 
 #: Page of an organisation → who may open it, and what its GET answers them. Add a row for each new page.
@@ -44,6 +45,10 @@ PANEL: dict[str, tuple[set[Any], int]] = {
     "integrations:resend_selected": (BUILDERS, 405),
     "integrations:delivery": (BUILDERS, 200),
     "integrations:delivery_resend": (BUILDERS, 405),
+    "sandbox:index": (EVERYBODY, 200),
+    "sandbox:start": (WORKERS, 405),
+    "sandbox:conversation": (EVERYBODY, 200),
+    **{f"sandbox:{verb}": (WORKERS, 405) for verb in ("send", "answer", "close", "reopen")},
     "keys:list": (BUILDERS, 200),
     "keys:add": (BUILDERS, 200),
     "keys:rotate": (BUILDERS, 200),
@@ -95,6 +100,7 @@ def ids_of(cast: Cast) -> dict[str, int]:
         "webhooks": webhook.pk,
         "deliveries": delivery.pk,
         "log": delivery.pk,
+        "sandbox": cast.conversation.pk,
         "keys": cast.api_key.pk,
         "people": Membership.objects.get(organisation=cast.organisation, user=cast.viewer).pk,
         "invitations": Invitation.objects.get(organisation=cast.organisation).pk,
