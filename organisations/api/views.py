@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import IO, Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from django.conf import settings
 from django.core.signals import got_request_exception
@@ -123,7 +123,7 @@ class ApiView(APIView):
 
     def _read(self, request: Request) -> None:
         sent = request.content_type.partition(";")[0].strip().lower() if request.content_type else ""
-        self._raw = read_body(cast("IO[bytes]", request._request))
+        self._raw = read_body(request._request)
         if self._raw and sent != "application/json":
             raise Problem(415, "unsupported_media_type", _("Send Content-Type: application/json."))
         request._full_data = parse(self._raw)  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -60,6 +61,34 @@ def test_a_body_over_the_limit_is_413(client: Client, acme: Cast) -> None:
         answer = client.post(URL, b" " * size, content_type="application/json", headers=acme.auth)
         assert_problem(answer, 413)
     assert Conversation.objects.count() == before
+
+
+def send(client: Client, cast: Cast, stream: Any, **environment: Any) -> Any:
+    """A POST whose body the web server reads from `stream`."""
+    server = {"wsgi.input": stream, "CONTENT_TYPE": "application/json", **environment}
+    return client.generic("POST", "/api/v1/queues", headers=cast.auth, **server)
+
+
+def test_a_chunked_body_is_read(client: Client, acme: Cast) -> None:
+    chunked = {"wsgi.input_terminated": True}
+    assert send(client, acme, io.BytesIO(b'{"name":"Chunks"}'), **chunked).json()["name"] == "Chunks"
+    assert_problem(send(client, acme, io.BytesIO(b" " * 1_000_001), **chunked), 413, "body_too_large")
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError])
+def test_a_body_that_breaks_off_is_refused(client: Client, acme: Cast, error: type[Exception]) -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise error
+
+    body = b'{"name":"Half"}'
+    for stream, environment in (
+        (io.BytesIO(body), {"CONTENT_LENGTH": "500"}),
+        (Broken(), {"CONTENT_LENGTH": "500"}),
+        (Broken(), {"wsgi.input_terminated": True}),
+    ):
+        assert_problem(send(client, acme, stream, **environment), 400, "body_incomplete")
+    assert send(client, acme, io.BytesIO(body), CONTENT_LENGTH=str(len(body))).status_code == 201
 
 
 def test_an_unexpected_error_is_500_and_tells_nothing(
