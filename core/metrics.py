@@ -34,6 +34,8 @@ _collectors: list[Collect] = []
 
 REQUESTS = Counter("webio_http_requests", "Requests answered", ["route", "method", "status"])
 SECONDS = Histogram("webio_http_request_seconds", "Time to answer", ["route"])
+#: Any other word a client sends counts as "other": labels are kept for ever.
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 def register(collect: Collect) -> None:
@@ -59,7 +61,8 @@ class MetricsMiddleware:
         response = self.get_response(request)
         match = request.resolver_match
         route = match.route if match is not None else "(none)"
-        REQUESTS.labels(route, request.method or "", str(response.status_code)).inc()
+        method = request.method if request.method in METHODS else "other"
+        REQUESTS.labels(route, method, str(response.status_code)).inc()
         SECONDS.labels(route).observe(time.perf_counter() - began)
         return response
 

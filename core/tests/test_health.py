@@ -37,6 +37,14 @@ def test_metrics_count_requests_by_route_and_never_by_path(client: Client, db: N
     assert "424242" not in text
 
 
+def test_methods_nobody_knows_are_counted_together(client: Client, db: None) -> None:
+    for method in ("BREW", "get", "X" * 1000):
+        client.generic(method, "/healthz")
+    labels = [line for line in client.get("/metrics").content.decode().splitlines() if 'route="healthz"' in line]
+    assert any('method="other"' in line for line in labels)
+    assert not any(word in line for line in labels for word in ("BREW", 'method="get"', "XXX"))
+
+
 @pytest.mark.parametrize(
     ("token", "headers", "address", "status"),
     [
