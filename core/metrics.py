@@ -1,8 +1,8 @@
 """/metrics for Prometheus: what the database knows, told by collectors, and what web processes count themselves.
 
 What matters to operators (work that is due, its age, outcomes) is read from the database at scrape time, so it is
-the same whichever process is asked. Request counters live in the web process; with several of them Prometheus'
-multi-process directory (`PROMETHEUS_MULTIPROC_DIR`) adds them up.
+the same whichever process is asked. Request counters live in the web process; several of them write into a folder
+(`PROMETHEUS_MULTIPROC_DIR`) and are added up (`core.worker_metrics`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hmac
 import os
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -25,8 +26,9 @@ from prometheus_client import (
     Metric,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from core import worker_metrics
 
 Collect = Callable[[], Iterable[Metric]]
 
@@ -83,9 +85,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return HttpResponse("Forbidden\n", status=403, content_type="text/plain")
     database = CollectorRegistry()
     database.register(_Database())
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        processes = CollectorRegistry()
-        MultiProcessCollector(processes)
-    else:
-        processes = REGISTRY
-    return HttpResponse(generate_latest(database) + generate_latest(processes), content_type=CONTENT_TYPE_LATEST)
+    folder = os.environ.get(worker_metrics.VARIABLE)
+    requests = worker_metrics.told(Path(folder)) if folder else generate_latest(REGISTRY)
+    return HttpResponse(generate_latest(database) + requests, content_type=CONTENT_TYPE_LATEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from core import loops
 from core.supervisor import Part, Supervisor
+from core.worker_metrics import VARIABLE
 
 
 class Command(BaseCommand):
@@ -27,6 +29,8 @@ class Command(BaseCommand):
         parser.add_argument("--threads", type=int, default=16, help="threads of each web process")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # The guardian and the parts find our modules and the database of a relative path from here.
+        os.chdir(settings.BASE_DIR)
         executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             raise CommandError("The database is not up to date. Run `manage.py migrate` (or `bootstrap`) first.")
@@ -47,17 +51,26 @@ class Command(BaseCommand):
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
         web = [
             *(sys.executable, "-m", "gunicorn", "webio.wsgi:application"),
-            *("--chdir", str(settings.BASE_DIR)),
+            *("--config", "python:webio.gunicorn"),
             *("--bind", f"{options['host']}:{options['port']}"),
-            *("--worker-class", "gthread", "--workers", str(workers), "--threads", str(options["threads"])),
+            *(
+                "--worker-class",
+                "webio.web_worker.Worker",
+                "--workers",
+                str(workers),
+                "--threads",
+                str(options["threads"]),
+            ),
             *("--keep-alive", "30", "--graceful-timeout", "5", "--log-level", "warning"),
         ]
         shared = {"DELIVERY_DRAINS": str(drains)}
+        # By port, so that two of us on one machine do not mix.
+        counts = {VARIABLE: os.environ.get(VARIABLE) or str(settings.BASE_DIR / "var" / f"metrics-{options['port']}")}
         # A cluster's main process stops on SIGINT and its others ignore it, except for a loop that is running
         # and leaves at once: so the whole group gets it.
         stop: dict[str, Any] = {"stop_signal": signal.SIGINT, "stop_group": True}
         return [
-            Part("web", web, {**shared, "DATABASE_POOL": "1"}),
+            Part("web", web, {**shared, **counts, "DATABASE_POOL": "1"}),
             Part("tasks", [*manage, "qcluster"], {**shared, "Q_CLUSTER_NAME": "webio"}, **stop),
             Part("deliveries", [*manage, "qcluster"], {**shared, "Q_CLUSTER_NAME": "deliveries"}, **stop),
         ]
