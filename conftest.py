@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from pytest_django.live_server_helper import LiveServer
 
 from conversations import actions as conversation_actions
 from conversations.models import Channel, Contact, Conversation, Message, Queue, Status
@@ -79,6 +80,15 @@ def make_cast(name: str) -> Cast:
         conversation=message.conversation,
         message=message,
     )
+
+
+@pytest.fixture(scope="session")
+def live_server(django_db_setup: None, live_server: LiveServer) -> LiveServer:
+    """A server that starts after the test database is made.
+
+    Before that SQLite's is still called `:memory:`, which makes server and test share one connection, and crash.
+    """
+    return live_server
 
 
 @pytest.fixture
