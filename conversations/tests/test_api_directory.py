@@ -347,6 +347,18 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_one(
         assert len(ids(call(client, acme, "GET", plural))) >= 21
 
 
+def test_messages_take_as_many_queries_for_many_as_for_one(
+    client: Client, acme: Cast, django_assert_max_num_queries: Any, settings: Any
+) -> None:
+    settings.API_RATE_LIMIT = "0"
+    path = f"conversations/{acme.conversation.pk}/messages"
+    call(client, acme, "GET", path)
+    for number in range(20):
+        actions.receive_message(channel=acme.channel, address=acme.contact.address, body=str(number))
+    with django_assert_max_num_queries(3):
+        assert len(call(client, acme, "GET", path).json()["results"]) == 21
+
+
 @pytest.mark.parametrize("action", ["", "/messages", "/transcript"])
 def test_a_conversation_is_not_read_without_the_scope(client: Client, acme: Cast, action: str) -> None:
     scopes = {"": "conversations:read", "/messages": "messages:read", "/transcript": "transcripts:read"}
