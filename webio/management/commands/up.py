@@ -53,14 +53,8 @@ class Command(BaseCommand):
             *(sys.executable, "-m", "gunicorn", "webio.wsgi:application"),
             *("--config", "python:webio.gunicorn"),
             *("--bind", f"{options['host']}:{options['port']}"),
-            *(
-                "--worker-class",
-                "webio.web_worker.Worker",
-                "--workers",
-                str(workers),
-                "--threads",
-                str(options["threads"]),
-            ),
+            *("--worker-class", "webio.web_worker.Worker"),
+            *("--workers", str(workers), "--threads", str(options["threads"])),
             *("--keep-alive", "30", "--graceful-timeout", "5", "--log-level", "warning"),
         ]
         shared = {"DELIVERY_DRAINS": str(drains)}
