@@ -1,0 +1,58 @@
+"""A web server that is started without `manage.py up` refuses unsafe settings too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.conf import settings
+
+from webio.tests.test_checks import GOOD_KEY
+
+GOOD = {
+    "SECRET_KEY": "x1y2" * 15,
+    "FIELD_ENCRYPTION_KEYS": GOOD_KEY,
+    "ALLOWED_HOSTS": "webio.example.com",
+    "PUBLIC_URL": "https://webio.example.com",
+    "DATABASE_URL": "sqlite://:memory:",
+}
+STRICT = {"DEBUG": "0", "DEMO": "0"}
+
+
+def started(changes: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What gunicorn says to the application with these settings."""
+    environment = {**os.environ, **STRICT, **GOOD, **changes}
+    command = [sys.executable, "-m", "gunicorn", "webio.wsgi:application", "--check-config"]
+    return subprocess.run(
+        command, env=environment, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_safe_settings_start() -> None:
+    done = started({})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"SECRET_KEY": settings.INSECURE_SECRET_KEY}, "webio.E001"),
+        ({"FIELD_ENCRYPTION_KEYS": ""}, "webio.E002"),
+        ({"FIELD_ENCRYPTION_KEYS": "short"}, "webio.E003"),
+        ({"ALLOWED_HOSTS": "*"}, "webio.E004"),
+        ({"API_RATE_LIMIT": "many"}, "webio.E007"),
+    ],
+)
+def test_unsafe_settings_do_not_start(changes: dict[str, str], code: str) -> None:
+    done = started(changes)
+    assert done.returncode != 0
+    assert code in done.stderr
+    assert "x1y2" not in done.stderr
+
+
+def test_the_demo_starts_with_unsafe_ones() -> None:
+    unsafe = {"SECRET_KEY": settings.INSECURE_SECRET_KEY, "FIELD_ENCRYPTION_KEYS": "", "ALLOWED_HOSTS": "*"}
+    done = started({**unsafe, "DEMO": "1"})
+    assert done.returncode == 0, done.stderr
