@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.urls import reverse
 
 from conversations.events import EVENT_TYPES
 from core.actors import SYSTEM
@@ -129,17 +130,19 @@ class Command(BaseCommand):
         """Addresses, sign-ins and commands to try."""
         base = f"http://{host}:{port}"
         channel = organisation.channels.order_by("id").first()
+        sandbox = reverse("sandbox:index", args=[organisation.slug])
         owners = [f"{company.people[0][1].split()[0].lower()}@{company.domain}" for company in data.COMPANIES]
         self.stdout.write(
             f"""
   Webio is running.
 
   Panel      {base}/                   sign in as {owners[0]} or {owners[1]}
+  Sandbox    {base}{sandbox}  play both sides of a conversation
   Admin      {base}/admin/             sign in as staff@webio.example
   API docs   {base}/api/docs/
   Password   {data.PASSWORD} (for everybody)
 
-  Start a conversation, and watch the webhooks arrive below:
+  The same with curl: start a conversation, and watch the webhooks arrive below:
 
     curl -s {base}/api/v1/conversations -H 'Authorization: Bearer {key}' \\
       -H 'Content-Type: application/json' \\
