@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from core.errors import Invalid
 from core.outbound import BODY_KEPT, Outcome, Request, fetch
-from core.text import FIELDS_MAX, clean_field_name
+from core.text import FIELDS_MAX, clean_field_name, text_error
 from webhooks.models import Webhook
 from webhooks.single import single_request
 
@@ -73,8 +73,8 @@ def build_url(callback_url: str, *, customer_uid: str, address: str, fields: Ite
 def parse_answer(body: bytes, fields: Iterable[str]) -> Answer:
     """Read an endpoint's answer: a JSON object by field name, or a list of `{"name", "value"}`.
 
-    Strings, numbers and booleans are values; null and an absent field are missing, and so is a nested value, which
-    is named in `problem`. Numbers keep the digits they were sent with.
+    Strings, numbers and booleans are values; null and an absent field are missing, and so is a nested value and text
+    with NUL or a lone surrogate, which are named in `problem`. Numbers keep the digits they were sent with.
     """
     asked = tuple(dict.fromkeys(fields))
     try:
@@ -88,16 +88,16 @@ def parse_answer(body: bytes, fields: Iterable[str]) -> Answer:
     if not isinstance(data, dict):
         return Answer({}, asked, _("The answer must be a JSON object or a list of name and value."))
     values = {}
-    nested = []
+    unusable = []
     for name in asked:
         value = data.get(name)
-        if isinstance(value, dict | list):
-            nested.append(name)
+        if isinstance(value, dict | list) or (isinstance(value, str) and text_error(value, maximum=BODY_KEPT)):
+            unusable.append(name)
         elif value is not None:
             values[name] = str(value).lower() if isinstance(value, bool) else str(value)
     problem = ""
-    if nested:
-        problem = _("Not a string, number or boolean: %(names)s.") % {"names": ", ".join(nested)}
+    if unusable:
+        problem = _("Not a usable string, number or boolean: %(names)s.") % {"names": ", ".join(unusable)}
     return Answer(values, tuple(name for name in asked if name not in values), problem)
 
 

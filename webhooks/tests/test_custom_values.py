@@ -78,6 +78,15 @@ def test_a_nested_value_is_refused_and_named() -> None:
     assert "a, b" in answer.problem
 
 
+@pytest.mark.parametrize("value", [r"x\ud800", r"x\u0000y"])
+def test_text_that_cannot_be_stored_or_sent_is_refused_and_named(value: str) -> None:
+    for body in ('{"a": "%s", "c": "fine"}', '[{"name": "a", "value": "%s"}, {"name": "c", "value": "fine"}]'):
+        answer = parse_answer((body % value).encode(), ["a", "c"])
+        assert answer.values == {"c": "fine"}
+        assert answer.missing == ("a",)
+        assert "a" in answer.problem
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"hello", b"\xff\xfe", b'"text"', b"7", b"null", b"[1]", b'[{"value": 1}]', b'{"a": NaN}', b"[" * 100_000],

@@ -88,7 +88,7 @@ def test_custom_values_are_asked_and_shown(acme: Cast, endpoint: Endpoint, signe
         text = page.content.decode()
         assert "150.50" in text
         assert text.count("Missing") == 2
-        assert "Not a string, number or boolean: nested." in text
+        assert "Not a usable string, number or boolean: nested." in text
     assert endpoint.asked[0].path.endswith("param1=balance&param2=due%20date&param3=nested")
 
 
