@@ -14,6 +14,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
+from core.clients import client_address
 from core.redaction import redact
 
 #: Ids every line of the current request or task carries: request, organisation, event, delivery.
@@ -99,6 +100,7 @@ class RequestLogMiddleware:
                 add_to_context(organisation=organisation.pk)
             if not request.path.startswith(QUIET_PATHS):
                 facts = {
+                    "client": client_address(request),
                     "method": request.method,
                     "path": redact(request.path),
                     "status": response.status_code,

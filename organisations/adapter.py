@@ -9,6 +9,7 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
 from django.http import HttpRequest
 
+from core.clients import client_address
 from core.encryption import decrypt, encrypt
 
 
@@ -17,6 +18,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.SIGN_UP_OPEN)
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """Whom sign-in throttles count."""
+        return client_address(request) or "unknown"
 
     def get_login_redirect_url(self, request: Any) -> str:
         return "/"

@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 
 from core.actors import Actor, acting_as
 from core.admin import ReadOnlyMixin
+from core.clients import client_address
 from core.errors import Refusal
 from organisations.audit import record_audit
 from organisations.models import Organisation
@@ -101,7 +102,7 @@ class StaffAdmin(admin.ModelAdmin):
                 f"{name}.{'update' if change else 'create'}",
                 obj,
                 data={"fields": sorted(form.changed_data)},
-                ip_address=request.META.get("REMOTE_ADDR") or None,
+                ip_address=client_address(request) or None,
             )
 
     def run(self, request: HttpRequest, rows: Iterable[M], verb: Callable[[M, Actor], Any], audit: str = "") -> None:
@@ -115,7 +116,7 @@ class StaffAdmin(admin.ModelAdmin):
                 with transaction.atomic(), acting_as(actor):
                     verb(row, actor)
                     if audit:
-                        record_audit(actor, audit, row, ip_address=request.META.get("REMOTE_ADDR") or None)
+                        record_audit(actor, audit, row, ip_address=client_address(request) or None)
                     self.log_change(request, row, audit or getattr(verb, "__name__", ""))
             except Refusal as refusal:
                 self.message_user(request, f"{row}: {told(refusal)}", messages.WARNING)

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from core.admin import LargeTableMixin
+from core.clients import client_address
 from organisations.audit import record_audit
 from organisations.staff import OrganisationFilter, StaffAdmin, staff_actor
 from payments.actions import record_payment
@@ -42,5 +43,5 @@ class PaymentAdmin(LargeTableMixin, StaffAdmin):
             currency=data["currency"],
             reference=data["reference"],
         )
-        record_audit(actor, "payment.record", made, ip_address=request.META.get("REMOTE_ADDR") or None)
+        record_audit(actor, "payment.record", made, ip_address=client_address(request) or None)
         obj.__dict__.update(made.__dict__)

@@ -14,6 +14,8 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from core.clients import UNIX
+
 RATE = re.compile(r"0|[1-9][0-9]*/(second|minute|hour)")
 
 
@@ -43,17 +45,34 @@ def check_addresses(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
     found: list[CheckMessage] = []
     if not settings.RELAXED and "*" in settings.ALLOWED_HOSTS:
         found.append(Error("ALLOWED_HOSTS contains *.", hint="Name the hosts people use.", id="webio.E004"))
-    for network in settings.OUTBOUND_ALLOWED_NETWORKS:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError:
-            text = f"{network!r} in OUTBOUND_ALLOWED_NETWORKS is not a network such as 10.1.0.0/16."
-            found.append(Error(text, id="webio.E005"))
+    found.extend(malformed("OUTBOUND_ALLOWED_NETWORKS", settings.OUTBOUND_ALLOWED_NETWORKS, "webio.E005"))
     parts = urlsplit(settings.PUBLIC_URL)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         found.append(Error("PUBLIC_URL must be like https://webio.example.com.", id="webio.E006"))
     elif not settings.RELAXED and parts.scheme == "http":
         found.append(Warning("PUBLIC_URL is not https: links in mails will be plain.", id="webio.W001"))
+    return found
+
+
+def malformed(name: str, networks: Sequence[str], code: str) -> list[CheckMessage]:
+    """An error for each that is no network."""
+    found: list[CheckMessage] = []
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            found.append(Error(f"{network!r} in {name} is not a network such as 10.1.0.0/16.", id=code))
+    return found
+
+
+@register()
+def check_proxies(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """E010 TRUSTED_PROXIES malformed, or everybody."""
+    networks = [network for network in settings.TRUSTED_PROXIES if network != UNIX]
+    found = malformed("TRUSTED_PROXIES", networks, "webio.E010")
+    if not found and any(ipaddress.ip_network(network).prefixlen == 0 for network in networks):
+        text = "TRUSTED_PROXIES lets every client claim any address."
+        found.append(Error(text, hint="Name the networks of the proxies only.", id="webio.E010"))
     return found
 
 

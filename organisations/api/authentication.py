@@ -10,6 +10,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from core.clients import client_address
 from core.clock import now
 from organisations.api import ratelimit
 from organisations.api.problems import Problem
@@ -57,7 +58,7 @@ class KeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[KeyHolder, ApiKey]:
         scheme, _space, presented = request.headers.get("Authorization", "").partition(" ")
-        address = request.META.get("REMOTE_ADDR", "")
+        address = client_address(request)
         if scheme.lower() != "bearer" or not presented:
             raise failed(address, "missing_key", _("Send Authorization: Bearer <API key>."))
         row = find_key(presented.strip())

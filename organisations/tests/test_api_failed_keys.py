@@ -60,6 +60,21 @@ def test_addresses_are_counted_apart(client: Client, db: None) -> None:
     assert client.get(URL, REMOTE_ADDR="192.0.2.2").status_code == 401
 
 
+def test_a_claimed_address_does_not_escape_the_limit(client: Client, db: None) -> None:
+    answers = [client.get(URL, headers={"X-Forwarded-For": f"192.0.2.{n}"}).status_code for n in range(5)]
+    assert answers == [401, 401, 401, 429, 429]
+
+
+def test_clients_behind_a_trusted_proxy_are_counted_apart(client: Client, db: None, settings: Any) -> None:
+    settings.TRUSTED_PROXIES = ["127.0.0.1"]
+
+    def ask(forwarded: str) -> int:
+        return client.get(URL, headers={"X-Forwarded-For": forwarded}).status_code
+
+    assert [ask(f"203.0.113.{n}, 192.0.2.1") for n in range(4)] == [401, 401, 401, 429]
+    assert ask("192.0.2.1, 192.0.2.2") == 401
+
+
 def test_the_next_minute_begins_anew(client: Client, db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [client.get(URL).status_code for _ in range(4)][-1] == 429
     monkeypatch.setattr("organisations.api.ratelimit.time.time", lambda: 1_800_000_090.0)

@@ -101,6 +101,19 @@ def test_guessing_is_throttled_per_address(acme: Cast, client: Client) -> None:
     assert answers[30] == 429
 
 
+@pytest.mark.parametrize(("proxies", "kept_out"), [([], True), (["127.0.0.1"], False)])
+def test_only_a_trusted_proxy_says_which_address_guesses(
+    acme: Cast, client: Client, settings: Any, proxies: list[str], kept_out: bool
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    fields = {"login": "guess@acme.example", "password": "wrong"}
+    for number in range(30):
+        address = {"X-Forwarded-For": f"192.0.2.{number % 2}"}
+        client.post("/accounts/login/", {**fields, "login": f"guess{number}@acme.example"}, headers=address)
+    answer = client.post("/accounts/login/", fields, headers={"X-Forwarded-For": "192.0.2.9"})
+    assert answer.status_code == (429 if kept_out else 200)
+
+
 def test_passwords_are_not_logged(acme: Cast, client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         sign_in(client, acme.owner.email, "a password that is wrong")

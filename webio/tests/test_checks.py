@@ -22,14 +22,15 @@ def production(settings: Any) -> Any:
     settings.PUBLIC_URL = "https://webio.example.com"
     settings.API_RATE_LIMIT = "1000/minute"
     settings.OUTBOUND_ALLOWED_NETWORKS = []
+    settings.TRUSTED_PROXIES = ["unix", "10.1.0.0/16", "2001:db8::1"]
     settings.BROKER_URL = ""
     return settings
 
 
 def codes() -> list[str | None]:
     """What all checks say."""
-    found = [*checks.check_secrets(None), *checks.check_addresses(None), *checks.check_limits(None)]
-    return [message.id for message in found]
+    every = (checks.check_secrets, checks.check_addresses, checks.check_proxies, checks.check_limits)
+    return [message.id for check in every for message in check(None)]
 
 
 def test_good_settings_pass(production: Any) -> None:
@@ -46,6 +47,10 @@ def test_good_settings_pass(production: Any) -> None:
         ("ALLOWED_HOSTS", ["*"], "webio.E004"),
         ("OUTBOUND_ALLOWED_NETWORKS", ["10.0.0.1/8"], "webio.E005"),
         ("OUTBOUND_ALLOWED_NETWORKS", ["everything"], "webio.E005"),
+        ("TRUSTED_PROXIES", ["10.0.0.1/8"], "webio.E010"),
+        ("TRUSTED_PROXIES", ["2"], "webio.E010"),
+        ("TRUSTED_PROXIES", ["proxy.example.com"], "webio.E010"),
+        ("TRUSTED_PROXIES", ["10.0.0.0/8", "0.0.0.0/0"], "webio.E010"),
         ("PUBLIC_URL", "webio.example.com", "webio.E006"),
         ("PUBLIC_URL", "http://webio.example.com", "webio.W001"),
         ("API_RATE_LIMIT", "many", "webio.E007"),
