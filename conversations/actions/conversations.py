@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from conversations.actions.locks import locked_contact, locked_conversation, open_conversation
+from conversations.actions.locks import locked_contact, locked_conversation, open_conversation, staying
 from conversations.actions.messages import new_outbound
 from conversations.actions.transitions import set_closed, set_open
 from conversations.models import Channel, Conversation, Message, Note, Queue, Status
@@ -237,7 +237,7 @@ def assignable_user(organisation: Organisation, pk: int) -> User:
 
 
 def _usable(rows: Any, pk: int, field: str, message: str) -> Any:
-    row = rows.filter(pk=pk, archived_at=None).first()
+    row = staying(rows.filter(pk=pk, archived_at=None))
     if row is None:
         raise Invalid.field(field, message, code="unknown_object")
     return row

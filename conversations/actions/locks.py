@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from django.db import connections
 from django.db.models import QuerySet
 
-from conversations.models import Channel, Contact, Conversation
+from conversations.models import Channel, Contact, Conversation, Queue, Status
 from core.errors import NotFound
 from organisations.models import Organisation
+
+T = TypeVar("T", Channel, Queue, Status)
 
 
 def locked(rows: QuerySet[Conversation]) -> Conversation | None:
@@ -37,3 +42,15 @@ def locked_contact(organisation: Organisation, address: str) -> Contact:
 def open_conversation(channel: Channel, contact: Contact) -> Conversation | None:
     """The open conversation of a contact on a channel under a row lock, if there is one."""
     return locked(Conversation.objects.filter(channel=channel, contact=contact, state=Conversation.State.OPEN))
+
+
+def staying(rows: QuerySet[T]) -> T | None:
+    """The first of `rows`, which nobody takes out of use before the transaction ends.
+
+    FOR KEY SHARE makes only that wait: others give the same row to their conversations meanwhile. Foreign keys would
+    take the lock too, but at the commit, when it is too late. SQLite has one writer anyway.
+    """
+    connection = connections[rows.db]
+    sql, parameters = rows[:1].query.get_compiler(connection=connection).as_sql()
+    lock = " FOR KEY SHARE" if connection.features.has_select_for_no_key_update else ""
+    return next(iter(rows.model._default_manager.raw(sql + lock, parameters)), None)
