@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connections, transaction
 from django.db.models import Model
 
 from conversations.models import Channel, Contact, Conversation, Event, Message, Note, Queue, Status
@@ -49,3 +51,27 @@ def types(conversation: Conversation, after: int = 0) -> list[str]:
 def newest(conversation: Conversation) -> Event:
     """The conversation's last event."""
     return Event.objects.filter(conversation=conversation.pk).latest("seq")
+
+
+def first_holding(first: Callable[[], Any], second: Callable[[], Any]) -> Refusal | None:
+    """Run `first` and, before it commits, `second`. Returns the refusal of `second`, if it was refused."""
+    done, results = threading.Event(), []
+
+    def run() -> None:
+        try:
+            results.append(second())
+        except Refusal as refusal:
+            results.append(refusal)
+        finally:
+            done.set()
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    with transaction.atomic():
+        first()
+        thread.start()
+        # Time enough to come to the lock; what needs none is done by then.
+        done.wait(0.3)
+    thread.join(30)
+    assert results
+    return results[0] if isinstance(results[0], Refusal) else None

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connections, transaction
 
 from conftest import Cast, make_cast
 from conversations import actions
 from conversations.models import Conversation
+from conversations.tests.refusals import first_holding
 from core.actors import SYSTEM
-from core.errors import Conflict, Invalid, Refusal
+from core.errors import Conflict, Invalid
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Call = Callable[[], Any]
-
-
-def first_holding(first: Call, second: Call) -> Refusal | None:
-    """Run `first` and, before it commits, `second`. Returns the refusal of `second`, if it was refused."""
-    done, results = threading.Event(), []
-
-    def run() -> None:
-        try:
-            results.append(second())
-        except Refusal as refusal:
-            results.append(refusal)
-        finally:
-            done.set()
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    with transaction.atomic():
-        first()
-        thread.start()
-        # Time enough to come to the lock; what needs none is done by then.
-        done.wait(0.3)
-    thread.join(30)
-    assert results
-    return results[0] if isinstance(results[0], Refusal) else None
 
 
 def givers(cast: Cast) -> dict[str, tuple[Call, Call, str, str]]:

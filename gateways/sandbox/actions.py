@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from conversations.actions import receive_message
+from conversations.actions.locks import staying
 from conversations.models import Channel, Message
 from core.errors import Invalid
 from gateways.sandbox.carrier import KIND
@@ -18,8 +20,9 @@ def play_inbound(*, organisation: Organisation, channel_id: int, address: str, b
     and for the body.
     """
     channels = Channel.objects.filter(organisation=organisation, kind=KIND, archived_at=None)
-    channel = channels.filter(pk=channel_id).first()
-    if channel is None:
-        raise Invalid.field("channelId", _("There is no such sandbox channel."), code="unknown_object")
-    channel.organisation = organisation
-    return receive_message(channel=channel, address=address, body=body)
+    with transaction.atomic():
+        channel = staying(channels.filter(pk=channel_id))
+        if channel is None:
+            raise Invalid.field("channelId", _("There is no such sandbox channel."), code="unknown_object")
+        channel.organisation = organisation
+        return receive_message(channel=channel, address=address, body=body)

@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from conftest import make_cast
 from conversations.actions import archive_channel, close_conversation, create_channel, update_channel
 from conversations.models import Channel, Conversation, Message
-from conversations.tests.refusals import everything
+from conversations.tests.refusals import everything, first_holding
 from core.actors import SYSTEM
+from core.errors import Invalid
+from gateways.sandbox.actions import play_inbound
 from organisations.tests.calls import call, with_scopes
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import running_endpoint
@@ -132,3 +135,17 @@ def test_the_scope_and_a_key_are_needed(client, acme):
     assert call(client, acme, "POST", PATH, {}, headers={}).status_code == 401
     assert call(client, acme, "GET", PATH).status_code == 405
     assert everything() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_channel_that_is_just_taken_out_of_use_takes_no_message():
+    cast = make_cast("acme")
+    channel = create_channel(organisation=cast.organisation, actor=SYSTEM, kind="sandbox", label="Other")
+    refusal = first_holding(
+        lambda: archive_channel(channel=channel, actor=SYSTEM),
+        lambda: play_inbound(
+            organisation=cast.organisation, channel_id=channel.pk, address="353870000000", body="Hello?"
+        ),
+    )
+    assert isinstance(refusal, Invalid)
+    assert not Conversation.objects.filter(channel=channel).exists()
