@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.urls import reverse
 
 from conftest import Cast
 from tests_browser.conftest import Visit
@@ -43,6 +44,8 @@ def test_every_page_fits_and_names_its_parts(visit: Visit, acme: Cast, webhook: 
         ),
         at(acme, "resend_failed", webhook.pk),
         at(acme, "delivery", delivery.pk),
+        reverse("sandbox:index", args=["acme"]),
+        reverse("sandbox:conversation", args=["acme", acme.conversation.pk]),
     ]
     for path in pages:
         visit.go(path)
