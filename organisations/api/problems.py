@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
 from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -92,6 +93,7 @@ def plain(status: int, code: str, detail: str) -> JsonResponse:
     return JsonResponse(body_of(status, code, detail), status=status, content_type=CONTENT_TYPE)
 
 
+@csrf_exempt
 def not_found(request: HttpRequest, path: str = "") -> JsonResponse:
     """Every path below /api/ that is none."""
     return plain(404, "not_found", _("There is no such address."))

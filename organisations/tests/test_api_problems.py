@@ -27,7 +27,8 @@ def assert_problem(answer: Any, status: int, code: str | None = None) -> dict[st
 
 
 @pytest.mark.parametrize("path", ["/api/", "/api/v1/", "/api/v1/nothing", "/api/v2/conversations", "/api/v1/queues/"])
-def test_an_unknown_path_is_a_problem(client: Client, db: None, path: str) -> None:
+def test_an_unknown_path_is_a_problem(db: None, path: str) -> None:
+    client = Client(enforce_csrf_checks=True)
     assert_problem(client.get(path), 404, "not_found")
     assert_problem(client.post(path), 404, "not_found")
 
