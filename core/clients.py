@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from django.conf import settings
@@ -15,6 +18,24 @@ from django.http import HttpRequest
 
 #: In TRUSTED_PROXIES: whoever connects over a Unix socket, which has no address.
 UNIX = "unix"
+
+_current: ContextVar[str] = ContextVar("webio_client", default="")
+
+
+@contextmanager
+def serving(request: HttpRequest) -> Iterator[str]:
+    """Inside the block `current_client` is the client of `request`, whose address is also the block's value."""
+    address = client_address(request)
+    token = _current.set(address)
+    try:
+        yield address
+    finally:
+        _current.reset(token)
+
+
+def current_client() -> str:
+    """The address of the client whose request is being answered; "" outside of requests."""
+    return _current.get()
 
 
 def client_address(request: HttpRequest) -> str:

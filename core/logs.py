@@ -14,7 +14,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from core.clients import client_address
+from core.clients import serving
 from core.redaction import redact
 
 #: Ids every line of the current request or task carries: request, organisation, event, delivery.
@@ -91,7 +91,7 @@ class RequestLogMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         began = time.perf_counter()
-        with log_context(request=secrets.token_hex(8)):
+        with serving(request) as client, log_context(request=secrets.token_hex(8)):
             response = self.get_response(request)
             ids = _context.get() or {}
             response["X-Request-Id"] = ids["request"]
@@ -100,7 +100,7 @@ class RequestLogMiddleware:
                 add_to_context(organisation=organisation.pk)
             if not request.path.startswith(QUIET_PATHS):
                 facts = {
-                    "client": client_address(request),
+                    "client": client,
                     "method": request.method,
                     "path": redact(request.path),
                     "status": response.status_code,

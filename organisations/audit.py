@@ -7,6 +7,7 @@ from typing import Any
 from django.db import models
 
 from core.actors import Actor
+from core.clients import current_client
 from core.clock import now
 from organisations.models import AuditEntry, Organisation
 
@@ -18,11 +19,11 @@ def record_audit(
     *,
     organisation: Organisation | None = None,
     data: dict[str, Any] | None = None,
-    ip_address: str | None = None,
 ) -> AuditEntry:
     """Record that `actor` did `action` ("noun.verb") to `row`, in the caller's transaction.
 
-    `organisation` is the row's own unless given. `data` holds facts, never a secret.
+    `organisation` is the row's own unless given. `data` holds facts, never a secret. The client's address is added
+    when a request is being answered.
     """
     if organisation is None and row is not None:
         organisation = row if isinstance(row, Organisation) else getattr(row, "organisation", None)
@@ -36,6 +37,6 @@ def record_audit(
         object_id=str(row.pk) if row is not None else "",
         object_label=str(row)[:255] if row is not None else "",
         data=data or {},
-        ip_address=ip_address,
+        ip_address=current_client() or None,
         created_at=now(),
     )

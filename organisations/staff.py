@@ -13,7 +13,6 @@ from django.utils.translation import ngettext
 
 from core.actors import Actor, acting_as
 from core.admin import ReadOnlyMixin
-from core.clients import client_address
 from core.errors import Refusal
 from organisations.audit import record_audit
 from organisations.models import Organisation
@@ -102,7 +101,6 @@ class StaffAdmin(admin.ModelAdmin):
                 f"{name}.{'update' if change else 'create'}",
                 obj,
                 data={"fields": sorted(form.changed_data)},
-                ip_address=client_address(request) or None,
             )
 
     def run(self, request: HttpRequest, rows: Iterable[M], verb: Callable[[M, Actor], Any], audit: str = "") -> None:
@@ -116,7 +114,7 @@ class StaffAdmin(admin.ModelAdmin):
                 with transaction.atomic(), acting_as(actor):
                     verb(row, actor)
                     if audit:
-                        record_audit(actor, audit, row, ip_address=client_address(request) or None)
+                        record_audit(actor, audit, row)
                     self.log_change(request, row, audit or getattr(verb, "__name__", ""))
             except Refusal as refusal:
                 self.message_user(request, f"{row}: {told(refusal)}", messages.WARNING)

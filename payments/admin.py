@@ -9,7 +9,6 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from core.admin import LargeTableMixin
-from core.clients import client_address
 from organisations.audit import record_audit
 from organisations.staff import OrganisationFilter, StaffAdmin, staff_actor
 from payments.actions import record_payment
@@ -43,5 +42,5 @@ class PaymentAdmin(LargeTableMixin, StaffAdmin):
             currency=data["currency"],
             reference=data["reference"],
         )
-        record_audit(actor, "payment.record", made, ip_address=client_address(request) or None)
+        record_audit(actor, "payment.record", made)
         obj.__dict__.update(made.__dict__)

@@ -250,6 +250,16 @@ def test_a_plain_save_is_audited(full: Cast, staff_client: Client) -> None:
     assert last_audit() == ("organisation.create", "staff")
 
 
+@pytest.mark.parametrize(("proxies", "address"), [([], "127.0.0.1"), (["127.0.0.1"], "198.51.100.1")])
+def test_the_audit_names_the_address_that_trusted_proxies_tell(
+    full: Cast, staff_client: Client, settings: Any, proxies: list[str], address: str
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    staff_client.defaults["HTTP_X_FORWARDED_FOR"] = "203.0.113.9, 198.51.100.1"
+    run_action(staff_client, Organisation, "suspend", full.organisation)
+    assert AuditEntry.objects.latest("id").ip_address == address
+
+
 def test_staff_with_few_rights_see_and_do_only_that(full: Cast, webhook: Webhook, client: Client) -> None:
     helper = make_user("helper@webio.example", is_staff=True)
     helper.user_permissions.add(Permission.objects.get(codename="view_conversation"))
