@@ -343,18 +343,26 @@ class Event(models.Model):
     #: Rows are only made by SQL that joins on the organisation (`core.tenancy`).
     tenancy_by_construction = True
 
-    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="events")
+    # None of these has an index of its own: those below begin with them.
+    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="events", db_index=False)
     #: Empty for operational events such as webhookDisabled.
     conversation = models.ForeignKey(
         Conversation,
         on_delete=models.DO_NOTHING,
         db_constraint=False,
+        db_index=False,
         null=True,
         blank=True,
         related_name="events",
     )
     contact = models.ForeignKey(
-        Contact, on_delete=models.DO_NOTHING, db_constraint=False, null=True, blank=True, related_name="+"
+        Contact,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+        related_name="+",
     )
     #: A subscription name of `conversations.events.EVENT_TYPES`, or the name of an internal event.
     type = models.CharField(_("type"), max_length=32)
@@ -362,7 +370,7 @@ class Event(models.Model):
     seq = models.PositiveBigIntegerField(_("sequence"), default=0)
     #: Place in the order in which the engine took events; empty until then. Readers page by it, never by id:
     #: ids commit out of order.
-    position = models.BigIntegerField(_("position"), null=True, blank=True, unique=True)
+    position = models.BigIntegerField(_("position"), null=True, blank=True)
     schema_version = models.PositiveSmallIntegerField(default=1, editable=False)
     data = models.JSONField(_("snapshot"))
     actor_kind = models.CharField(_("actor kind"), max_length=16)
@@ -381,12 +389,12 @@ class Event(models.Model):
                 condition=Q(conversation__isnull=False),
                 name="event_seq_unique",
             ),
+            # Also GET /events?after= of one organisation.
+            models.UniqueConstraint(fields=["organisation", "position"], name="event_by_position"),
         ]
         indexes = [
             # What the engine has not taken yet.
             models.Index(fields=["id"], condition=Q(position__isnull=True), name="event_undispatched"),
-            # GET /events?after= of one organisation.
-            models.Index(fields=["organisation", "position"], name="event_by_position"),
             # Admin date drill-down, replay of a period, retention.
             models.Index(fields=["organisation", "created_at"], name="event_by_time"),
             # Erasure of a contact.

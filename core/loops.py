@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.db import close_old_connections
+from django.db.models import Q
 from django_q.brokers import Broker, get_broker
 from django_q.tasks import async_task
 
@@ -95,6 +96,8 @@ def alive(name: str) -> int:
 class Run:
     """One slice of a loop. `go_on()` says whether to continue; it also renews the lease."""
 
+    name: str
+
     slot_id: int
     holder: str
     ends_at: float
@@ -111,6 +114,16 @@ class Run:
             mine = Slot.objects.filter(pk=self.slot_id, holder=self.holder)
             self.lost = not mine.update(lease_until=now() + LEASE)
         return not self.lost and moment < self.ends_at
+
+    def place(self) -> tuple[int, int]:
+        """This run's number among the loop's runs, from 0, and how many there are.
+
+        A run that has queued its successor counts until that is overdue, so that numbers stay between slices.
+        """
+        moment = now()
+        others = Slot.objects.filter(Q(lease_until__gt=moment) | Q(queued_until__gt=moment), name=self.name)
+        slots = sorted({self.slot_id, *others.values_list("pk", flat=True)})
+        return slots.index(self.slot_id), len(slots)
 
 
 @contextlib.contextmanager
@@ -142,7 +155,7 @@ def _acquire(name: str) -> Run | None:
     free = Slot.objects.filter(name=name, number__lt=LOOPS[name].slots(), lease_until__lte=moment)
     for pk in list(free.values_list("pk", flat=True)):
         if free.filter(pk=pk).update(holder=holder, lease_until=moment + LEASE, queued_until=moment):
-            return Run(pk, holder, time.monotonic() + SLICE_SECONDS)
+            return Run(name, pk, holder, time.monotonic() + SLICE_SECONDS)
     return None
 
 

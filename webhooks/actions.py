@@ -1,11 +1,11 @@
 """The verbs on webhooks and deliveries. Each is atomic, audited, takes an actor and refuses with `core.errors`.
 
-Lock order: organisation → webhook → deliveries without a lease; leased ones come before the webhook. Nothing here
-talks to an endpoint: the engine does, woken on commit.
+Lock order: organisation → webhook → deliveries. Nothing here talks to an endpoint: the engine does, woken on commit.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -130,14 +130,11 @@ def archive_webhook(*, webhook: Webhook, actor: Actor) -> None:
     Raises `Conflict` `webhook_archived` the second time.
     """
     with transaction.atomic():
-        # Deliveries before the webhook: the engine writes outcomes in this order, and the other one would deadlock.
-        cancelled = _cancel(webhook)
         locked = _locked(webhook)
         locked.archived_at = now()
         locked.save(update_fields=["archived_at"])
         locked.subscriptions.all().delete()
-        # What was fanned out between the two. What an engine has leased of it goes out once more at most.
-        cancelled += _cancel(webhook, lease_token=None)
+        cancelled = _cancel(webhook)
         record_audit(actor, "webhook.archive", locked, data={"cancelled": cancelled})
     _refresh(webhook, locked)
 
@@ -190,7 +187,8 @@ def resend_delivery(*, delivery: Delivery, actor: Actor) -> Delivery:
     with transaction.atomic():
         webhook = _sendable(delivery.webhook)
         names = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
-        copy = Delivery(**{name: getattr(delivery, name) for name in names} | _fresh())
+        values = {name: getattr(delivery, name) for name in names} | _fresh()
+        copy = Delivery(**values | {"copy": secrets.randbits(62) + 1})
         copy.save(force_insert=True)
         record_audit(actor, "delivery.resend", delivery, data={"webhook": str(webhook.pk), "resend": str(copy.pk)})
         wake_engine()
@@ -355,12 +353,10 @@ def _save(webhook: Webhook, changed: list[str] | None = None) -> None:
         raise
 
 
-def _cancel(webhook: Webhook, **more: Any) -> int:
-    """Cancel what is still to be sent. An outcome that is under way finds its lease gone: kept, but superseded."""
-    unsent = Delivery.objects.filter(webhook=webhook, state__in=[Delivery.State.PENDING, Delivery.State.HELD], **more)
-    return unsent.update(
-        state=Delivery.State.CANCELLED, next_attempt_at=None, lease_token=None, blocks=False, finished_at=now()
-    )
+def _cancel(webhook: Webhook) -> int:
+    """Cancel what is still to be sent. The attempt of a request that is under way is kept, but superseded."""
+    unsent = Delivery.objects.filter(webhook=webhook, state__in=[Delivery.State.PENDING, Delivery.State.HELD])
+    return unsent.update(state=Delivery.State.CANCELLED, next_attempt_at=None, blocks=False, finished_at=now())
 
 
 def _subscribe(webhook: Webhook, events: list[str]) -> None:
@@ -391,10 +387,9 @@ def _stop(webhook: Webhook, actor: Actor, state: Webhook.State, reason: str) -> 
         if locked.state == Webhook.State.DISABLED:
             raise Conflict("webhook_disabled", _("The webhook is disabled; enable it instead."))
         _set_state(locked, state, reason)
-        # What is leased is being sent now; its outcome decides. The engine holds what is made from here on.
-        held = Delivery.objects.filter(webhook=locked, state=Delivery.State.PENDING, lease_token=None).update(
-            state=Delivery.State.HELD, next_attempt_at=None
-        )
+        # A request that is under way ends: its success counts, its failure leaves the delivery held.
+        pending = Delivery.objects.filter(webhook=locked, state=Delivery.State.PENDING)
+        held = pending.update(state=Delivery.State.HELD, next_attempt_at=None)
         record_audit(actor, _STATE_VERBS[state], locked, data={"reason": reason, "held": held})
     return _refresh(webhook, locked)
 
@@ -425,13 +420,12 @@ def _set_state(webhook: Webhook, state: Webhook.State, reason: str) -> None:
 
 
 def _fresh() -> dict[str, Any]:
-    """What a resend does not share with the delivery it repeats."""
+    """What a resend does not share with the delivery it repeats, but for `copy`."""
     moment = now()
     return {
         "kind": Delivery.Kind.RESEND.value,
         "state": Delivery.State.PENDING.value,
         "next_attempt_at": moment,
-        "lease_token": None,
         "attempt_count": 0,
         "blocks": False,
         "last_status_code": None,
@@ -439,6 +433,13 @@ def _fresh() -> dict[str, Any]:
         "created_at": moment,
         "finished_at": None,
     }
+
+
+#: A random number above 0 for each row.
+_RANDOM = {
+    "postgresql": "(random() * 4611686018427387904)::bigint + 1",
+    "sqlite": "(random() & 4611686018427387903) + 1",
+}
 
 
 def _copy_failed(webhook: Webhook, since: datetime, until: datetime) -> int:
@@ -454,7 +455,9 @@ def _copy_failed(webhook: Webhook, since: datetime, until: datetime) -> int:
             continue
         column = quote(str(field.column))
         columns.append(column)
-        if field.attname in fresh:
+        if field.attname == "copy":
+            chosen.append(_RANDOM[connection.vendor])
+        elif field.attname in fresh:
             chosen.append("%s")
             values.append(field.get_db_prep_save(fresh[field.attname], connection))
         else:

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from core import loops, metrics
 from core.clock import now
 from organisations.models import Organisation
-from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.models import Attempt, Delivery, Lease, Webhook
 from webhooks.signals import LOOP
 
 #: The period over which attempts are summed up.
@@ -24,7 +24,7 @@ def collect() -> Iterable[Metric]:
     moment = now()
     pending = Delivery.objects.filter(state=Delivery.State.PENDING)
     active = Q(webhook__state=Webhook.State.ACTIVE, webhook__organisation__suspended_at=None)
-    due = pending.filter(active, lease_token=None, next_attempt_at__lte=moment)
+    due = pending.filter(active, next_attempt_at__lte=moment)
     waiting = due.aggregate(count=Count("id"), oldest=Min("next_attempt_at"))
     age = (moment - waiting["oldest"]).total_seconds() if waiting["oldest"] else 0.0
     # Webhook by webhook, because that is how the index of states begins.
@@ -33,9 +33,9 @@ def collect() -> Iterable[Metric]:
         for pk in Webhook.objects.filter(archived_at=None).values_list("pk", flat=True)
     )
     for name, text, value in (
-        ("due", "Deliveries that could be sent now", waiting["count"]),
+        ("due", "Deliveries to be sent now, those under way included", waiting["count"]),
         ("oldest_due_seconds", "How long the oldest due delivery has waited", age),
-        ("in_flight", "Deliveries leased to an engine", pending.exclude(lease_token=None).count()),
+        ("served_webhooks", "Webhooks that an engine serves", Lease.objects.filter(until__gt=moment).count()),
         ("held", "Deliveries kept for webhooks that are not active", held),
         ("drains", "Engines that are alive", loops.alive(LOOP)),
     ):

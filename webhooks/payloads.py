@@ -7,16 +7,28 @@ what the first attempt sent, whatever has been renamed or deleted since.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import orjson
 
 from conversations.events import EVENT_TYPES
-from conversations.models import Event
 
 #: Version of both formats, frozen into each delivery.
 FORMAT_VERSION = 1
+
+
+class Facts(Protocol):
+    """What a body is made of: a `conversations.models.Event`, or the same columns read without it."""
+
+    id: int
+    type: str
+    seq: int
+    data: dict[str, Any]
+    created_at: datetime
+    actor_kind: str
+    actor_id: str
+    actor_label: str
 
 
 def message_id(event_id: int | None, webhook_id: int | None) -> str:
@@ -24,7 +36,7 @@ def message_id(event_id: int | None, webhook_id: int | None) -> str:
     return f"msg_{event_id}_{webhook_id}"
 
 
-def render(event: Event, format: str, version: int = FORMAT_VERSION) -> bytes:
+def render(event: Facts, format: str, version: int = FORMAT_VERSION) -> bytes:
     """The body of `event` in `format` ("webio" or "standard"), UTF-8 JSON without white space.
 
     Raises `KeyError` for an event type that nobody registered and `ValueError` for an unknown format.
@@ -38,7 +50,7 @@ def render(event: Event, format: str, version: int = FORMAT_VERSION) -> bytes:
     raise ValueError(f"There is no format {format!r}.")
 
 
-def webio(event: Event) -> dict[str, str]:
+def webio(event: Facts) -> dict[str, str]:
     """The flat form: strings only, keys in the documented order."""
     kind = EVENT_TYPES[event.type]
     data = event.data
@@ -55,11 +67,11 @@ def webio(event: Event) -> dict[str, str]:
     return body | facts
 
 
-def standard(event: Event) -> dict[str, Any]:
+def standard(event: Facts) -> dict[str, Any]:
     """The envelope of Standard Webhooks with typed facts, the actor and where the conversation stands."""
     data = event.data
     return {
-        "id": f"evt_{event.pk}",
+        "id": f"evt_{event.id}",
         "type": event.type,
         "timestamp": iso_time(event.created_at),
         "data": {
@@ -82,7 +94,9 @@ def standard(event: Event) -> dict[str, Any]:
 
 def local_time(moment: datetime, zone: str) -> str:
     """`YYYY-MM-DD HH:MM:SS.mmm` in an IANA time zone."""
-    return moment.astimezone(ZoneInfo(zone)).isoformat(sep=" ", timespec="milliseconds")[:23]
+    # Events are read in UTC, which most organisations keep.
+    local = moment if zone == "UTC" and moment.tzinfo is UTC else moment.astimezone(ZoneInfo(zone))
+    return local.isoformat(sep=" ", timespec="milliseconds")[:23]
 
 
 def iso_time(moment: datetime) -> str:

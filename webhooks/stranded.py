@@ -14,16 +14,15 @@ from webhooks.signals import wake_engine
 def settle_stranded() -> int:
     """Make held deliveries of active webhooks due and cancel unsent ones of deleted webhooks. Returns how many.
 
-    Runs regularly; can run twice and beside anything. An engine that still holds a lease keeps it.
+    Runs regularly; can run twice and beside anything.
     """
-    free = Delivery.objects.filter(lease_token=None)
-    released = free.filter(
+    released = Delivery.objects.filter(
         state=Delivery.State.HELD,
         webhook__in=Webhook.objects.filter(
             state=Webhook.State.ACTIVE, archived_at=None, organisation__suspended_at=None
         ),
     ).update(state=Delivery.State.PENDING, next_attempt_at=now())
-    cancelled = free.filter(
+    cancelled = Delivery.objects.filter(
         state__in=[Delivery.State.PENDING, Delivery.State.HELD],
         webhook__in=Webhook.objects.exclude(archived_at=None),
     ).update(state=Delivery.State.CANCELLED, next_attempt_at=None, blocks=False, finished_at=now())

@@ -13,7 +13,7 @@ from conversations.models import Event
 from core.clock import now
 from core.models import Slot
 from organisations.models import Organisation
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Delivery, Lease, Webhook
 
 #: Figures are counted up to here; more is shown as "or more".
 LIMIT = 10_000
@@ -43,7 +43,7 @@ class Health:
 
     queues: dict[str, int | None]
     due: Figure
-    in_flight: Figure
+    served: int
     held: Figure
     undispatched: Figure
     oldest_due: datetime | None
@@ -72,7 +72,7 @@ def health() -> Health:
     # Both indexes of unfinished work lead with the webhook, and webhooks are few.
     webhooks = Webhook.objects.filter(archived_at=None)
     pending = Delivery.objects.filter(webhook__in=Webhook.objects.values("pk"), state=Delivery.State.PENDING)
-    due = pending.filter(lease_token=None, next_attempt_at__lte=moment)
+    due = pending.filter(next_attempt_at__lte=moment)
     held = Delivery.objects.filter(webhook__in=Webhook.objects.values("pk"), state=Delivery.State.HELD)
     newest = list(Delivery.objects.order_by("-pk").values_list("pk", flat=True)[:RECENT])
     recent = Delivery.objects.filter(pk__gte=newest[-1]) if newest else Delivery.objects.none()
@@ -82,7 +82,7 @@ def health() -> Health:
     return Health(
         queues={name: queue_depth(name) for name in ("webio", "deliveries")},
         due=bounded(due),
-        in_flight=bounded(pending.filter(lease_token__isnull=False)),
+        served=Lease.objects.filter(until__gt=moment).count(),
         held=bounded(held),
         undispatched=bounded(Event.objects.filter(position=None)),
         oldest_due=due.order_by("next_attempt_at").values_list("next_attempt_at", flat=True).first(),

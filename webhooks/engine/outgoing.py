@@ -1,4 +1,4 @@
-"""From a claimed delivery to the request that is sent: body, headers, signature."""
+"""From a due delivery to the request that is sent: body, headers, signature."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from django.db.models import Max
 
-from conversations.models import Event
 from core.clock import now
 from core.outbound import Request, header_line
 from core.signing import Signer
 from organisations.models import WebioToken
 from webhooks.custom_headers import headers_of
-from webhooks.engine.claim import Claimed
+from webhooks.engine.due import Due
 from webhooks.models import Webhook
 from webhooks.payloads import message_id, render
 
@@ -100,15 +99,7 @@ class Directory:
         return {pk: self._endpoints[pk][1] for pk in wanted}
 
 
-def attach_events(claimed: Iterable[Claimed]) -> None:
-    """Give each claimed delivery its event, read in one query."""
-    claimed = list(claimed)
-    events = Event.objects.in_bulk({delivery.event_id for delivery in claimed})
-    for delivery in claimed:
-        delivery.event = events[delivery.event_id]
-
-
-def build(delivery: Claimed, endpoint: Endpoint) -> Request:
+def build(delivery: Due, endpoint: Endpoint) -> Request:
     """The request of one attempt, signed now."""
     body = render(delivery.event, delivery.format, delivery.format_version)
     identifier = message_id(delivery.event_id, delivery.webhook_id)

@@ -1,51 +1,28 @@
-"""Write down what came of attempts, many at a time, each only while its lease still stands."""
+"""Write down what came of attempts, many at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+import orjson
 from django.db import transaction
 from django.db.models import F, Q
 
 from core.clock import now
 from core.outbound import Outcome
 from webhooks.engine import sql
-from webhooks.engine.claim import Claimed
+from webhooks.engine.due import Due
 from webhooks.engine.schedule import GONE, next_delay
 from webhooks.models import Delivery, Webhook
 
-#: A lease stands on pending deliveries only, so the state need not be asked: asking for 'pending' makes PostgreSQL go
-#: through all that is due instead of looking up the rows by their ids.
-_WRITE = """
-UPDATE {delivery} SET
-    state = result.state,
-    next_attempt_at = result.next_attempt_at,
-    lease_token = NULL,
-    attempt_count = result.attempt_count,
-    blocks = result.blocks,
-    last_status_code = result.status_code,
-    last_error = result.error,
-    finished_at = result.finished_at
-FROM result
-WHERE {delivery}.id = result.id AND {delivery}.lease_token = %s
-RETURNING {delivery}.id
-"""
+#: The columns of `_row`. An outcome counts when nobody wrote a later one and the delivery was not cancelled. A pause
+#: while the request was under way has made the delivery held: a success ends it all the same, a failure leaves it held.
 _RESULT = {
     "id": "bigint",
-    "state": "text",
-    "next_attempt_at": "timestamptz",
-    "attempt_count": "integer",
-    "blocks": "boolean",
-    "status_code": "smallint",
-    "error": "text",
-    "finished_at": "timestamptz",
-}
-
-_ATTEMPT = {
     "organisation_id": "bigint",
-    "delivery_id": "bigint",
     "number": "integer",
     "attempted_at": "timestamptz",
     "status_code": "smallint",
@@ -56,32 +33,67 @@ _ATTEMPT = {
     "response_headers": "jsonb",
     "response_body": "text",
     "response_truncated": "boolean",
-    "superseded": "boolean",
+    "state": "text",
+    "next_attempt_at": "timestamptz",
+    "blocks": "boolean",
+    "finished_at": "timestamptz",
 }
-_WRITE_ATTEMPTS = f"INSERT INTO {{attempt}} ({', '.join(_ATTEMPT)}) SELECT {', '.join(_ATTEMPT)} FROM one"
+_OF_ATTEMPT = 12
+_ATTEMPT = ", ".join(list(_RESULT)[1:_OF_ATTEMPT])
+
+#: Outcomes and attempts in one statement, and so in one round trip.
+_WRITE_POSTGRESQL = f"""
+, counted AS (
+    UPDATE {{delivery}} SET
+        state = CASE WHEN result.state = 'pending' THEN {{delivery}}.state ELSE result.state END,
+        next_attempt_at = CASE WHEN {{delivery}}.state = 'pending' THEN result.next_attempt_at END,
+        attempt_count = result.number,
+        blocks = result.blocks,
+        last_status_code = result.status_code,
+        last_error = result.error,
+        finished_at = result.finished_at
+    FROM result
+    WHERE {{delivery}}.id = result.id AND {{delivery}}.attempt_count = result.number - 1
+      AND {{delivery}}.state IN ('pending', 'held')
+    RETURNING {{delivery}}.id
+), written AS (
+    INSERT INTO {{attempt}} (delivery_id, superseded, {_ATTEMPT})
+    SELECT id, id NOT IN (SELECT id FROM counted), {_ATTEMPT} FROM result
+)
+SELECT id FROM counted
+"""
+
+#: SQLite runs transactions one after another, and many short statements quicker than one with thousands of marks.
+_PRESENT = "SELECT id, attempt_count FROM {delivery} WHERE {among} AND state IN ('pending', 'held')"
+_UPDATE_SQLITE = """
+UPDATE {delivery} SET
+    state = CASE WHEN %s = 'pending' THEN state ELSE %s END,
+    next_attempt_at = CASE WHEN state = 'pending' THEN %s END,
+    attempt_count = %s, blocks = %s, last_status_code = %s, last_error = %s, finished_at = %s
+WHERE id = %s
+"""
+_INSERT_SQLITE = (
+    f"INSERT INTO {{attempt}} (delivery_id, {_ATTEMPT}, superseded) VALUES ({', '.join(['%s'] * (_OF_ATTEMPT + 1))})"
+)
 
 #: A webhook that does well is noted at most this often, so that its row is not rewritten with every flush.
 NOTE_EVERY = timedelta(seconds=1)
+ENDED = (Delivery.State.DELIVERED, Delivery.State.FAILED)
 
 
 @dataclass(slots=True)
 class Result:
     """One finished attempt and what follows from it."""
 
-    delivery: Claimed
+    delivery: Due
     outcome: Outcome
     attempted_at: datetime
     state: str
     next_attempt_at: datetime | None
     blocks: bool
 
-    @property
-    def ended(self) -> bool:
-        """No further attempt follows."""
-        return self.state != Delivery.State.PENDING
 
-
-def judge(delivery: Claimed, outcome: Outcome, attempted_at: datetime, strict: bool) -> Result:
+def judge(delivery: Due, outcome: Outcome, attempted_at: datetime, strict: bool) -> Result:
     """What follows from an attempt: delivered, tried again later, failed, or held because the endpoint is gone.
 
     The lane is free after the first attempt, in strict order only after the last.
@@ -98,77 +110,98 @@ def judge(delivery: Claimed, outcome: Outcome, attempted_at: datetime, strict: b
     return Result(delivery, outcome, attempted_at, Delivery.State.PENDING, later, delivery.blocks and strict)
 
 
-def write(results: Sequence[Result], token: int) -> int:
+def write(results: Sequence[Result]) -> int:
     """Write attempts and outcomes in one transaction. Returns how many outcomes counted.
 
-    An outcome whose lease went to another engine changes nothing; its attempt is kept, marked superseded.
+    An outcome that came after another engine's changes nothing; its attempt is kept, marked superseded.
     """
     if not results:
         return 0
     finished = now()
-    rows = [
-        (
-            result.delivery.id,
-            str(result.state),
-            result.next_attempt_at,
-            result.delivery.attempt_count + 1,
-            result.blocks,
-            result.outcome.status,
-            result.outcome.error,
-            finished if result.state in (Delivery.State.DELIVERED, Delivery.State.FAILED) else None,
-        )
-        for result in results
-    ]
-    given, parameters = sql.rows_of("result", _RESULT, rows)
+    rows = [_row(result, finished) for result in results]
     with transaction.atomic():
-        counted = {row[0] for row in sql.run(given + _WRITE, [*parameters, token])}
-        _write_attempts(results, counted)
-        _note_health([result for result in results if result.delivery.id in counted], finished)
+        # Webhooks before deliveries, as the verbs lock them.
+        locked = _lock_webhooks(results, finished)
+        counted = _write_postgresql(rows) if sql.vendor() == "postgresql" else _write_sqlite(rows)
+        _note_health(locked, [result for result in results if result.delivery.id in counted], finished)
     return len(counted)
 
 
-def _write_attempts(results: Sequence[Result], counted: set[int]) -> None:
-    """One statement for all: model instances and the ORM's bulk insert took longer than the requests themselves."""
-    rows = []
-    for result in results:
-        delivery, outcome = result.delivery, result.outcome
-        rows.append(
-            (
-                delivery.organisation_id,
-                delivery.id,
-                delivery.attempt_count + 1,
-                result.attempted_at,
-                outcome.status,
-                outcome.error,
-                outcome.detail,
-                outcome.duration_ms,
-                outcome.timings,
-                outcome.headers,
-                outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd"),
-                outcome.truncated,
-                delivery.id not in counted,
+def _row(result: Result, finished: datetime) -> tuple[Any, ...]:
+    """The columns of `_RESULT`."""
+    delivery, outcome = result.delivery, result.outcome
+    return (
+        delivery.id,
+        delivery.organisation_id,
+        delivery.attempt_count + 1,
+        result.attempted_at,
+        outcome.status,
+        outcome.error,
+        outcome.detail,
+        outcome.duration_ms,
+        outcome.timings,
+        outcome.headers,
+        outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd"),
+        outcome.truncated,
+        result.state,
+        result.next_attempt_at,
+        result.blocks,
+        finished if result.state in ENDED else None,
+    )
+
+
+def _write_postgresql(rows: Sequence[tuple[Any, ...]]) -> set[int]:
+    given, parameters = sql.rows_of("result", _RESULT, rows)
+    return {row[0] for row in sql.run(given + _WRITE_POSTGRESQL, parameters)}
+
+
+def _write_sqlite(rows: Sequence[tuple[Any, ...]]) -> set[int]:
+    present = dict(sql.run(_PRESENT.replace("{among}", sql.among("id")), [sql.numbers(row[0] for row in rows)]))
+    counted = {row[0] for row in rows if present.get(row[0]) == row[2] - 1}
+    outcomes, attempts = [], []
+    for row in rows:
+        attempted_at, state, next_attempt_at, finished_at = row[3], str(row[12]), row[13], row[15]
+        if row[0] in counted:
+            outcomes.append(
+                (
+                    state,
+                    state,
+                    sql.text(next_attempt_at),
+                    row[2],
+                    row[14],
+                    row[4],
+                    row[5],
+                    sql.text(finished_at),
+                    row[0],
+                )
             )
-        )
-    given, parameters = sql.rows_of("one", _ATTEMPT, rows)
-    sql.run(given + _WRITE_ATTEMPTS, parameters)
+        documents = orjson.dumps(row[8]).decode(), orjson.dumps(row[9]).decode()
+        attempts.append((*row[:3], sql.text(attempted_at), *row[4:8], *documents, *row[10:12], row[0] not in counted))
+    sql.run_many(_UPDATE_SQLITE, outcomes)
+    sql.run_many(_INSERT_SQLITE, attempts)
+    return counted
 
 
-def _note_health(results: Sequence[Result], moment: datetime) -> None:
-    """Keep each webhook's own record of how it does, and switch off those that are gone."""
+def _lock_webhooks(results: Sequence[Result], moment: datetime) -> list[int]:
+    """Lock the webhooks whose own record has to change, in one order. Returns their ids."""
+    asked = {result.delivery.webhook_id for result in results}
+    failing = {result.delivery.webhook_id for result in results if not result.outcome.ok}
+    unnoted = Q(last_success_at=None) | Q(last_success_at__lt=moment - NOTE_EVERY) | Q(consecutive_failures__gt=0)
+    wanted = Webhook.objects.filter(Q(pk__in=failing) | (Q(pk__in=asked) & unnoted))
+    return list(wanted.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+
+
+def _note_health(locked: Sequence[int], results: Sequence[Result], moment: datetime) -> None:
+    """Keep each locked webhook's own record of how it does, and switch off those that are gone."""
     by_webhook: dict[int, list[Result]] = {}
     for result in results:
         by_webhook.setdefault(result.delivery.webhook_id, []).append(result)
-    failing = {pk for pk, own in by_webhook.items() if not all(result.outcome.ok for result in own)}
-    unnoted = Q(last_success_at=None) | Q(last_success_at__lt=moment - NOTE_EVERY) | Q(consecutive_failures__gt=0)
-    # Locked in one order first: two drains that update the same webhooks must not wait for each other in a ring.
-    wanted = Webhook.objects.filter(Q(pk__in=failing) | (Q(pk__in=by_webhook) & unnoted))
-    locked = list(wanted.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
     well = {"last_success_at": moment, "consecutive_failures": 0, "failing_since": None}
-    healthy = [pk for pk in locked if pk not in failing]
+    healthy = [pk for pk in locked if pk in by_webhook and all(result.outcome.ok for result in by_webhook[pk])]
     if healthy:
         Webhook.objects.filter(pk__in=healthy).update(**well)
     for webhook_id in locked:
-        if webhook_id not in failing:
+        if webhook_id in healthy or webhook_id not in by_webhook:
             continue
         own = by_webhook[webhook_id]
         rows = Webhook.objects.filter(pk=webhook_id)
@@ -186,5 +219,5 @@ def _disable(webhook_id: int, moment: datetime) -> None:
     """The endpoint said 410 Gone: nothing more is sent; what is due is kept as held."""
     active = Webhook.objects.filter(pk=webhook_id, state=Webhook.State.ACTIVE)
     if active.update(state=Webhook.State.DISABLED, state_reason="gone", state_changed_at=moment):
-        waiting = Delivery.objects.filter(webhook_id=webhook_id, state=Delivery.State.PENDING, lease_token=None)
+        waiting = Delivery.objects.filter(webhook_id=webhook_id, state=Delivery.State.PENDING)
         waiting.update(state=Delivery.State.HELD, next_attempt_at=None)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from conversations.models import Event
-from core.models import Sequence
 from organisations.models import Organisation
-from webhooks.models import Attempt, Delivery, Subscription, Webhook
+from webhooks.models import Attempt, Delivery, Lease, Subscription, Webhook
 
 TABLES = {
     "event": Event._meta.db_table,
@@ -21,7 +20,7 @@ TABLES = {
     "webhook": Webhook._meta.db_table,
     "subscription": Subscription._meta.db_table,
     "organisation": Organisation._meta.db_table,
-    "sequence": Sequence._meta.db_table,
+    "lease": Lease._meta.db_table,
 }
 
 
@@ -40,6 +39,18 @@ def cast(expression: str, kind: str) -> str:
     return f"CAST({expression} AS {kind})" if vendor() == "postgresql" else expression
 
 
+def among(column: str) -> str:
+    """A condition: `column` is one of the numbers of a parameter made by `numbers`."""
+    if vendor() == "postgresql":
+        return f"{column} = ANY(%s::bigint[])"
+    return f"{column} IN (SELECT value FROM json_each(%s))"
+
+
+def numbers(values: Iterable[int]) -> Any:
+    """Many numbers as one query parameter."""
+    return list(values) if vendor() == "postgresql" else orjson.dumps(list(values)).decode()
+
+
 def rows_of(name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]]) -> tuple[str, list[Any]]:
     """`WITH name(columns) AS (…)` over given rows, and its parameters. `columns` maps names to PostgreSQL types.
 
@@ -50,7 +61,7 @@ def rows_of(name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]]
     if vendor() == "postgresql":
         kinds = ", ".join(f"{column} {kind}" for column, kind in columns.items())
         parameter = orjson.dumps([dict(zip(columns, row, strict=True)) for row in rows]).decode()
-        return head + f"(SELECT * FROM jsonb_to_recordset(CAST(%s AS jsonb)) AS given({kinds}))", [parameter]
+        return head + f"(SELECT * FROM json_to_recordset(CAST(%s AS json)) AS given({kinds}))", [parameter]
     marks = "(" + ", ".join(["%s"] * len(columns)) + ")"
     plain: list[Any] = []
     for row in rows:
@@ -62,8 +73,32 @@ def rows_of(name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]]
     return head + "(VALUES " + ", ".join([marks] * (len(plain) // len(columns))) + ")", plain
 
 
-def run(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
-    """Execute one statement with `{table}` names filled in; its rows, if it returns any."""
+def text(value: datetime | None) -> str | None:
+    """A point in time as SQLite stores it, without the look at settings that Django takes at each."""
+    return None if value is None else value.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
+
+
+def run_many(sql: str, rows: list[tuple[Any, ...]]) -> None:
+    """Execute one statement for each row of parameters."""
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        cursor.execute(sql.format(**TABLES), parameters)
+        cursor.executemany(sql.format(**TABLES), rows)
+
+
+def run(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+    """Execute one statement with `{table}` names filled in; its rows, if it returns any.
+
+    On PostgreSQL parameters travel beside the text and the plan is kept: with Django's cursors, which write them into
+    it, the server would take longer to read and plan these statements than to execute them.
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
+    text = sql.format(**TABLES)
+    if connection.vendor == "postgresql":
+        from psycopg import Cursor
+
+        connection.ensure_connection()
+        with connection.wrap_database_errors, Cursor(connection.connection) as prepared:
+            prepared.execute(text, parameters, prepare=True)
+            return prepared.fetchall() if prepared.description else []
+    with connection.cursor() as cursor:
+        cursor.execute(text, parameters)
         return list(cursor.fetchall()) if cursor.description else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -38,6 +39,7 @@ def make_delivery(cast: Cast, webhook: Webhook, **changes: Any) -> Delivery:
     moment = now() - timedelta(hours=1)
     values: dict[str, Any] = {
         "kind": "resend" if again else "event",
+        "copy": secrets.randbits(62) if again else 0,
         "state": "pending",
         "next_attempt_at": moment if changes.get("state", "pending") == "pending" else None,
         "created_at": moment,

@@ -24,14 +24,15 @@ def running_drain() -> Iterator[Drain]:
 
 
 def step(drain: Drain, seconds: float = 20.0) -> None:
-    """Dispatch, claim, send and write until nothing is due any more."""
+    """Dispatch, read, send and write until nothing is due any more."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        drain.settle((0, 1))
         found = drain.look()
         drain.start()
         drain.collect(0.01)
         waiting = any(lane.waiting for lane in drain.lanes.values())
-        if not found and not waiting and drain.idle():
+        if not found and not waiting and not drain.freed and drain.idle():
             return
     raise AssertionError(f"The engine had not finished after {seconds} s.")
 

@@ -15,11 +15,11 @@ from conftest import Cast
 from conversations import actions as conversation_actions
 from conversations.models import Event
 from core.actors import SYSTEM
-from core.clock import held_at, now
+from core.clock import now
 from core.outbound import Outcome
 from organisations.models import WebioToken
 from webhooks.actions import pause_webhook, resume_webhook, rotate_secret
-from webhooks.engine import claim, dispatch, record
+from webhooks.engine import dispatch
 from webhooks.engine.schedule import DELAYS, JITTER, RETRY_AFTER_MAXIMUM, next_delay, retry_after
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
@@ -62,7 +62,7 @@ def test_an_event_is_posted_signed_and_its_attempt_recorded(acme: Cast, endpoint
     with pytest.raises(standardwebhooks.WebhookVerificationError):
         standardwebhooks.Webhook(webhook.secret).verify(asked.body + b" ", asked.headers)
     delivery = only(webhook)
-    assert (delivery.state, delivery.attempt_count, delivery.lease_token) == ("delivered", 1, None)
+    assert (delivery.state, delivery.attempt_count) == ("delivered", 1)
     attempt = delivery.attempts.get()
     assert (attempt.number, attempt.status_code, attempt.error, attempt.superseded) == (1, 200, "", False)
     assert attempt.response_body == "ok"
@@ -296,33 +296,6 @@ def test_in_strict_order_the_next_goes_when_the_one_before_failed_for_good(acme:
     assert texts(endpoint) == ["one", "two"]
 
 
-def test_a_delivery_leased_by_another_engine_blocks_its_lane(acme: Cast, endpoint: Endpoint) -> None:
-    webhook = make_webhook(acme, callback_url=endpoint.url)
-    say(acme, "one", "two")
-    dispatch.dispatch()
-    (first,) = claim.claim([(webhook.pk, 1)], token=111)
-    deliver()
-    assert endpoint.asked == []
-    with held_at(now() + claim.LEASE + timedelta(seconds=1)):
-        deliver(now())
-    assert texts(endpoint) == ["one", "two"]
-    assert Delivery.objects.get(pk=first.id).state == "delivered"
-
-
-def test_an_outcome_after_the_lease_went_elsewhere_changes_nothing(acme: Cast, webhook: Webhook) -> None:
-    say(acme, "one")
-    dispatch.dispatch()
-    (mine,) = claim.claim([(webhook.pk, 1)], token=111)
-    with held_at(now() + claim.LEASE + timedelta(seconds=1)):
-        (theirs,) = claim.claim([(webhook.pk, 1)], token=222)
-    assert theirs.id == mine.id
-    late = record.judge(mine, outcome(200), now(), strict=False)
-    assert record.write([late], token=111) == 0
-    delivery = only(webhook)
-    assert (delivery.state, delivery.lease_token, delivery.attempt_count) == ("pending", 222, 0)
-    assert delivery.attempts.get().superseded
-
-
 def test_what_cannot_be_built_is_put_off_and_holds_up_nobody(acme: Cast, endpoint: Endpoint) -> None:
     webhook = make_webhook(acme, callback_url=endpoint.url)
     say(acme, "one")
@@ -333,7 +306,7 @@ def test_what_cannot_be_built_is_put_off_and_holds_up_nobody(acme: Cast, endpoin
     deliver()
     assert texts(endpoint) == ["two"]
     broken.refresh_from_db()
-    assert (broken.state, broken.attempt_count, broken.lease_token) == ("pending", 0, None)
+    assert (broken.state, broken.attempt_count) == ("pending", 0)
     assert broken.next_attempt_at is not None
     assert broken.next_attempt_at > now()
     webhook.refresh_from_db()
@@ -355,7 +328,7 @@ def test_no_more_requests_at_once_than_a_webhook_may_have(acme: Cast, endpoint: 
     assert len(endpoint.asked) == 20
 
 
-def test_what_was_claimed_before_a_pause_is_held(acme: Cast, endpoint: Endpoint) -> None:
+def test_what_was_read_before_a_pause_is_held(acme: Cast, endpoint: Endpoint) -> None:
     webhook = make_webhook(acme, callback_url=endpoint.url)
     say(acme, "one", "two")
     with running_drain() as drain:
@@ -364,4 +337,4 @@ def test_what_was_claimed_before_a_pause_is_held(acme: Cast, endpoint: Endpoint)
         pause_webhook(webhook=webhook, actor=SYSTEM)
         step(drain)
     assert endpoint.asked == []
-    assert set(Delivery.objects.values_list("state", "lease_token")) == {("held", None)}
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"held"}

@@ -9,6 +9,7 @@ from django.test import Client
 
 from conftest import Cast
 from core.clock import now
+from webhooks.engine.leases import Leases
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver
@@ -23,16 +24,16 @@ def told(client: Client) -> dict[str, float]:
     return {name: float(value) for name, value in pairs}
 
 
-def test_waiting_leased_and_held_deliveries_are_counted(acme: Cast, client: Client) -> None:
+def test_waiting_and_held_deliveries_and_served_webhooks_are_counted(acme: Cast, client: Client) -> None:
     webhook = make_webhook(acme)
     make_delivery(acme, webhook)
     make_delivery(acme, webhook, next_attempt_at=now() + timedelta(hours=1))
-    make_delivery(acme, webhook, lease_token=7)
+    Leases(7).take([webhook.pk])
     make_delivery(acme, webhook, state="held")
     figures = told(client)
     assert figures["webio_deliveries_due"] == 1
     assert figures["webio_deliveries_oldest_due_seconds"] >= 3600
-    assert figures["webio_deliveries_in_flight"] == 1
+    assert figures["webio_deliveries_served_webhooks"] == 1
     assert figures["webio_deliveries_held"] == 1
 
 

@@ -11,7 +11,7 @@ from django_q.models import Schedule
 from conftest import Cast
 from core.clock import now
 from webhooks import tasks
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Webhook
 from webhooks.stranded import settle_stranded
 from webhooks.tests.conftest import make_delivery
 
@@ -42,13 +42,6 @@ def test_each_delivery_ends_in_the_state_its_webhook_gives_it(
     assert delivery.state == after
     assert (delivery.next_attempt_at is not None) == (after == "pending")
     assert settle_stranded() == 0
-
-
-def test_what_an_engine_holds_is_left_to_it(acme: Cast, webhook: Webhook) -> None:
-    make_delivery(acme, webhook, lease_token=5)
-    Webhook.objects.update(archived_at=now())
-    assert settle_stranded() == 0
-    assert Delivery.objects.get().state == "pending"
 
 
 def test_the_sweep_is_scheduled_once_and_settles(acme: Cast, webhook: Webhook) -> None:

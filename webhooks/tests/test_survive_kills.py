@@ -131,9 +131,9 @@ import django
 django.setup()
 from core.clock import now
 from core.models import Slot
-from webhooks.models import Delivery
+from webhooks.models import Lease
 Slot.objects.update(lease_until=now(), queued_until=now())
-Delivery.objects.exclude(lease_token=None).update(next_attempt_at=now())
+Lease.objects.update(until=now())
 """
 
 

@@ -10,7 +10,7 @@ from core.clock import now
 from core.errors import Conflict
 from organisations.models import AuditEntry
 from webhooks.actions import disable_webhook, enable_webhook, pause_webhook, resume_webhook
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Webhook
 from webhooks.tests.conftest import make_delivery, make_webhook
 
 
@@ -39,12 +39,6 @@ def test_deliveries_are_held_and_then_due(acme: Cast, webhook: Webhook, stop, st
     assert delivery.state == "pending"
     assert delivery.next_attempt_at is not None
     assert delivery.next_attempt_at <= now()
-
-
-def test_what_is_being_sent_is_left_to_its_outcome(acme: Cast, webhook: Webhook) -> None:
-    make_delivery(acme, webhook, lease_token=7)
-    pause_webhook(webhook=webhook, actor=SYSTEM)
-    assert Delivery.objects.get().state == "pending"
 
 
 def test_a_disabled_webhook_is_enabled_not_resumed_or_paused(webhook: Webhook) -> None:

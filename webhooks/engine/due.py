@@ -1,0 +1,186 @@
+"""Read due deliveries of webhooks that this engine serves. Reading is all: the lease on the webhook makes them ours.
+
+A delivery waits for earlier ones of the same webhook and conversation that still block its lane. Each comes with the
+one right before it (`Due.behind`), so that the engine takes it only when it has that one too; then a lane costs no
+round trip for each delivery. What stands behind a head that waits for a later attempt is left out here: however much
+it is, it does not hide others. What is held blocks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from core.clock import now
+from webhooks.engine import sql
+
+_WEBHOOKS_WITH_DUE_WORK = """
+WITH RECURSIVE pending(webhook_id) AS (
+    SELECT MIN(webhook_id) FROM {delivery} WHERE state = 'pending'
+    UNION ALL
+    SELECT (
+        SELECT MIN(d.webhook_id) FROM {delivery} AS d WHERE d.state = 'pending' AND d.webhook_id > pending.webhook_id
+    )
+    FROM pending WHERE pending.webhook_id IS NOT NULL
+)
+SELECT webhook.id, webhook.organisation_id
+FROM pending
+JOIN {webhook} AS webhook ON webhook.id = pending.webhook_id
+JOIN {organisation} AS organisation ON organisation.id = webhook.organisation_id
+WHERE webhook.state = 'active' AND webhook.archived_at IS NULL AND organisation.suspended_at IS NULL
+  AND EXISTS (
+      SELECT 1 FROM {delivery} AS d
+      WHERE d.webhook_id = webhook.id AND d.state = 'pending' AND d.next_attempt_at <= %s
+  )
+ORDER BY webhook.id
+"""
+
+#: Due deliveries of one webhook after a place in their order, but for those whose lane has a head that is due later.
+_DUE = """
+SELECT d.id, d.webhook_id, d.organisation_id, d.event_id, d.kind, d.conversation_id, d.format, d.format_version,
+       d.attempt_count, d.blocks, d.next_attempt_at,
+       (
+           SELECT b.id FROM {delivery} AS b
+           WHERE d.kind = 'event' AND b.webhook_id = d.webhook_id AND b.conversation_id = d.conversation_id
+             AND b.blocks AND b.seq < d.seq AND b.state <> 'held'
+           ORDER BY b.seq DESC LIMIT 1
+       ) AS behind
+FROM {delivery} AS d
+WHERE d.webhook_id = {webhook_id} AND d.state = 'pending' AND d.next_attempt_at <= {moment}
+  AND (d.next_attempt_at, d.id) > ({after_at}, {after_id})
+  AND (
+      SELECT b.next_attempt_at FROM {delivery} AS b
+      WHERE d.kind = 'event' AND b.webhook_id = d.webhook_id AND b.conversation_id = d.conversation_id
+        AND b.blocks AND b.seq < d.seq AND b.state <> 'held'
+      ORDER BY b.seq LIMIT 1
+  ) > d.next_attempt_at IS NOT TRUE
+ORDER BY d.next_attempt_at, d.id
+LIMIT {quota}
+"""
+
+_WITH_EVENT = """
+SELECT due.id, due.webhook_id, due.organisation_id, due.event_id, due.kind, due.conversation_id, due.format,
+       due.format_version, due.attempt_count, due.blocks, due.behind, {due_at},
+       event.type, event.seq, event.data, {recorded_at}, event.actor_kind, event.actor_id, event.actor_label
+FROM {due} JOIN {event} AS event ON event.id = due.event_id
+ORDER BY due.next_attempt_at, due.id
+"""
+
+#: Before every place in the order.
+START = ("0001-01-01 00:00:00", 0)
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What a body is rendered from (`webhooks.payloads.Facts`)."""
+
+    id: int
+    type: str
+    seq: int
+    data: dict[str, Any]
+    created_at: datetime
+    actor_kind: str
+    actor_id: str
+    actor_label: str
+
+
+@dataclass(slots=True)
+class Due:
+    """A delivery to be sent, and its event."""
+
+    id: int
+    webhook_id: int
+    organisation_id: int
+    event_id: int
+    kind: str
+    conversation_id: int | None
+    format: str
+    format_version: int
+    attempt_count: int
+    blocks: bool
+    #: The one before it in its lane, if that still blocks it.
+    behind: int | None
+    #: Place in the order of the webhook's due deliveries: when it was due, as text in UTC, and its id.
+    place: tuple[str, int]
+    event: Recorded
+
+    @property
+    def lane(self) -> int | None:
+        """The conversation whose order it keeps; None for what may go at any time."""
+        return self.conversation_id if self.kind == "event" else None
+
+
+def webhooks_with_due_work() -> list[tuple[int, int]]:
+    """(webhook, organisation) ids that have something due. A skip scan: it costs one look per webhook, not per row."""
+    return [(row[0], row[1]) for row in sql.run(_WEBHOOKS_WITH_DUE_WORK, [sql.moment(now())])]
+
+
+def load(wanted: Sequence[tuple[int, int, tuple[str, int]]]) -> list[Due]:
+    """Due deliveries of each (webhook, at most so many, after this place), oldest first."""
+    if not wanted:
+        return []
+    moment = sql.moment(now())
+    rows = _load_postgresql(wanted, moment) if sql.vendor() == "postgresql" else _load_sqlite(wanted, moment)
+    return [_made(row) for row in rows]
+
+
+def _load_postgresql(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any) -> list[tuple[Any, ...]]:
+    columns = {"webhook_id": "bigint", "quota": "integer", "after_at": "timestamptz", "after_id": "bigint"}
+    given, parameters = sql.rows_of(
+        "wanted", columns, [(webhook_id, quota, f"{at}+00", pk) for webhook_id, quota, (at, pk) in wanted]
+    )
+    one = (
+        _DUE.replace("{webhook_id}", "wanted.webhook_id")
+        .replace("{quota}", "wanted.quota")
+        .replace("{after_at}", "wanted.after_at")
+        .replace("{after_id}", "wanted.after_id")
+        .replace("{moment}", "CAST(%s AS timestamptz)")
+    )
+    statement = given + (
+        _WITH_EVENT.replace("{due}", f"wanted CROSS JOIN LATERAL ({one}) AS due")
+        .replace("{due_at}", "CAST(due.next_attempt_at AT TIME ZONE 'UTC' AS text)")
+        .replace("{recorded_at}", "CAST(event.created_at AT TIME ZONE 'UTC' AS text)")
+    )
+    return sql.run(statement, [*parameters, moment])
+
+
+def _load_sqlite(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any) -> list[tuple[Any, ...]]:
+    parts = []
+    parameters: list[Any] = []
+    for webhook_id, quota, (after_at, after_id) in wanted:
+        one = _DUE
+        for name in ("webhook_id", "moment", "after_at", "after_id", "quota"):
+            one = one.replace(f"{{{name}}}", "%s")
+        parts.append(f"SELECT * FROM ({one})")
+        parameters += [webhook_id, moment, after_at, after_id, quota]
+    statement = (
+        _WITH_EVENT.replace("{due}", f"({' UNION ALL '.join(parts)}) AS due")
+        # As expressions, because Django's converter of the columns takes longer than all the rest.
+        .replace("{due_at}", "due.next_attempt_at || ''")
+        .replace("{recorded_at}", "event.created_at || ''")
+    )
+    return sql.run(statement, parameters)
+
+
+def _made(row: tuple[Any, ...]) -> Due:
+    event = Recorded(
+        row[3],
+        row[12],
+        row[13],
+        orjson.loads(row[14]),
+        datetime.fromisoformat(row[15]).replace(tzinfo=UTC),
+        row[16],
+        row[17],
+        row[18],
+    )
+    return Due(*row[:11], (row[11], row[0]), event)  # type: ignore[call-arg]  # the columns of the statement, in order
+
+
+def put_off(delivery_id: int, until: datetime) -> None:
+    """Make a delivery due later without counting an attempt."""
+    statement = "UPDATE {delivery} SET next_attempt_at = %s WHERE id = %s AND state = 'pending'"
+    sql.run(statement, [sql.moment(until), delivery_id])

@@ -1,0 +1,165 @@
+"""One engine at a time serves a webhook, and what that means for its deliveries."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from conftest import Cast
+from conversations import actions as conversation_actions
+from core.actors import SYSTEM
+from core.clock import now
+from core.outbound import Outcome
+from webhooks.actions import archive_webhook, pause_webhook
+from webhooks.engine import dispatch, due, leases, record
+from webhooks.engine.due import START, Due
+from webhooks.engine.leases import NEEDED, SECONDS, Leases
+from webhooks.models import Attempt, Delivery, Lease, Webhook
+from webhooks.tests.conftest import make_webhook
+from webhooks.tests.endpoint import Endpoint
+from webhooks.tests.engine import bodies, deliver, only, running_drain
+
+pytestmark = pytest.mark.django_db
+
+
+def say(cast: Cast, *texts: str) -> None:
+    """Inbound messages of one contact, dispatched."""
+    for text in texts:
+        conversation_actions.receive_message(channel=cast.channel, address="447717472695", body=text)
+    dispatch.dispatch()
+
+
+def outcome(status: int) -> Outcome:
+    """An answer."""
+    return Outcome(status, "", [], b"", False, {"dns": 0, "connect": 0, "tls": 0, "firstByte": 0, "total": 1})
+
+
+def read(webhook: Webhook) -> list[Due]:
+    """What is due for a webhook."""
+    return due.load([(webhook.pk, 10, START)])
+
+
+def judged(delivery: Due, status: int) -> record.Result:
+    """An outcome of `delivery`."""
+    return record.judge(delivery, outcome(status), now(), strict=False)
+
+
+def test_a_lease_is_for_one_engine_until_it_ends(webhook: Webhook) -> None:
+    mine, theirs = Leases(1), Leases(2)
+    mine.take([webhook.pk])
+    theirs.take([webhook.pk])
+    assert webhook.pk in mine
+    assert webhook.pk not in theirs
+    Lease.objects.update(until=now() - timedelta(seconds=1))
+    theirs.take([webhook.pk])
+    assert webhook.pk in theirs
+
+
+def test_a_lease_given_up_is_free_at_once(webhook: Webhook) -> None:
+    mine, theirs = Leases(1), Leases(2)
+    mine.take([webhook.pk])
+    mine.give_up(mine)
+    assert webhook.pk not in mine
+    theirs.take([webhook.pk])
+    assert webhook.pk in theirs
+
+
+def test_no_request_starts_near_the_end_of_a_lease(webhook: Webhook) -> None:
+    mine = Leases(1)
+    moment = time.monotonic()
+    mine.take([webhook.pk])
+    assert mine.stands(webhook.pk, moment)
+    assert not mine.stands(webhook.pk, moment + SECONDS - NEEDED + 1)
+    assert not mine.stands(webhook.pk + 1, moment)
+
+
+def test_renewing_lengthens_what_is_kept_and_tells_what_was_lost(
+    acme: Cast, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_webhook(acme)
+    mine = Leases(1)
+    mine.take([webhook.pk, other.pk])
+    assert mine.renew() == set()
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.0)
+    Lease.objects.filter(webhook=other).update(until=now() - timedelta(seconds=1))
+    Leases(2).take([other.pk])
+    before = Lease.objects.get(webhook=webhook).until
+    assert mine.renew() == {other.pk}
+    assert other.pk not in mine
+    assert Lease.objects.get(webhook=webhook).until > before
+
+
+def test_nothing_is_sent_while_another_engine_serves_the_webhook(acme: Cast, endpoint: Endpoint) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    say(acme, "one", "two")
+    Leases(2).take([webhook.pk])
+    deliver()
+    assert endpoint.asked == []
+    Lease.objects.update(until=now() - timedelta(seconds=1))
+    deliver()
+    assert [b'"one"' in body for body in bodies(endpoint)] == [True, False]
+
+
+def test_an_engine_leaves_to_others_what_is_theirs(acme: Cast, endpoint: Endpoint) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    say(acme, "one")
+    with running_drain() as drain:
+        drain.look()
+        assert webhook.pk in drain.leases
+        drain.settle(((webhook.pk + 1) % 2, 2))
+        assert webhook.pk not in drain.leases
+        assert drain.look() is False
+    assert endpoint.asked == []
+    deliver()
+    assert len(endpoint.asked) == 1
+
+
+def test_a_frozen_engine_neither_goes_on_nor_overwrites_what_the_next_one_wrote(acme: Cast, endpoint: Endpoint) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    say(acme, "one", "two")
+    (frozen,) = read(webhook)[:1]
+    deliver()
+    assert record.write([judged(frozen, 500)]) == 0
+    states = Delivery.objects.order_by("id").values_list("state", "attempt_count", "last_status_code")
+    assert list(states) == [("delivered", 1, 200), ("delivered", 1, 200)]
+    assert list(Attempt.objects.order_by("id").values_list("status_code", "superseded")) == [
+        (200, False),
+        (200, False),
+        (500, True),
+    ]
+
+
+def test_success_of_a_request_that_was_under_way_at_a_pause_counts(acme: Cast, webhook: Webhook) -> None:
+    say(acme, "one")
+    (one,) = read(webhook)
+    pause_webhook(webhook=webhook, actor=SYSTEM)
+    assert record.write([judged(one, 200)]) == 1
+    assert only(webhook).state == "delivered"
+
+
+def test_failure_of_a_request_that_was_under_way_at_a_pause_leaves_it_held(acme: Cast, webhook: Webhook) -> None:
+    say(acme, "one")
+    (one,) = read(webhook)
+    pause_webhook(webhook=webhook, actor=SYSTEM)
+    assert record.write([judged(one, 500)]) == 1
+    delivery = only(webhook)
+    assert (delivery.state, delivery.next_attempt_at, delivery.attempt_count) == ("held", None, 1)
+
+
+def test_the_outcome_of_a_cancelled_delivery_is_kept_as_superseded(acme: Cast, webhook: Webhook) -> None:
+    say(acme, "one")
+    (one,) = read(webhook)
+    archive_webhook(webhook=webhook, actor=SYSTEM)
+    assert record.write([judged(one, 200)]) == 0
+    assert (only(webhook).state, Attempt.objects.get().superseded) == ("cancelled", True)
+
+
+def test_outcomes_of_one_flush_are_judged_one_by_one(acme: Cast, webhook: Webhook) -> None:
+    say(acme, "one", "two", "three")
+    one, two, three = read(webhook)
+    record.write([judged(two, 200)])
+    assert record.write([judged(one, 200), judged(two, 500), judged(three, 503)]) == 2
+    states = Delivery.objects.order_by("id").values_list("state", "last_status_code", "attempt_count")
+    assert list(states) == [("delivered", 200, 1), ("delivered", 200, 1), ("pending", 503, 1)]
