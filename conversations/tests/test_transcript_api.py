@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from conversations import actions
+from conversations.transcripts import source
 from core.actors import SYSTEM
 from organisations.actions import create_api_key
 
@@ -98,3 +101,49 @@ def test_a_period_in_csv(client, acme):
     assert "Hello acme" in read(answer)
     query["to"] = "2020-01-02T00:00:00Z"
     assert len(read(client.get("/api/v1/transcripts", query, headers=acme.auth)).splitlines()) == 1
+
+
+def test_nothing_of_another_organisation_is_found_by_any_filter(client, acme, globex):
+    where = {"organisation": globex.organisation, "actor": SYSTEM, "conversation_id": globex.conversation.pk}
+    actions.move_to_queue(**where, queue_id=globex.queue.pk)
+    actions.set_status(**where, status_id=globex.status.pk)
+    for query in (
+        {"channelId": globex.channel.pk},
+        {"queueId": globex.queue.pk},
+        {"statusId": globex.status.pk},
+        {"channelId": "999999"},
+    ):
+        assert read(client.get("/api/v1/transcripts", query, headers=acme.auth)) == ""
+
+
+def test_many_short_conversations_take_few_queries_and_lose_nothing(client, acme, settings, monkeypatch):
+    settings.API_RATE_LIMIT = "0"
+    monkeypatch.setattr(source, "SHORT", 3)
+    for number in range(30):
+        for turn in range(1 + number % 4):
+            actions.receive_message(channel=acme.channel, address=f"3538700000{number:02}", body=f"{number} {turn}")
+    with CaptureQueriesContext(connection) as queries:
+        lines = read(client.get("/api/v1/transcripts", headers=acme.auth)).splitlines()
+    # The 7 with four messages are read one by one.
+    assert len(queries) <= 8 + 7 * 2
+    told = [[message["body"] for message in json.loads(line)["messages"]] for line in lines]
+    assert told == [["Hello acme"], *([f"{number} {turn}" for turn in range(1 + number % 4)] for number in range(30))]
+
+
+def test_many_transcripts_tell_what_each_alone_tells(client, acme):
+    make = {"organisation": acme.organisation, "actor": SYSTEM}
+    for number in range(3):
+        one = actions.receive_message(channel=acme.channel, address=f"35387000000{number}", body="x").conversation_id
+        actions.send_message(**make, conversation_id=one, body="Reply")
+        actions.set_status(**make, conversation_id=one, status_id=acme.status.pk)
+        actions.add_note(**make, conversation_id=one, body=f"Note {number}")
+        actions.close_conversation(**make, conversation_id=one)
+    for query in ({}, {"notes": "true"}):
+        many = [
+            json.loads(line) for line in read(client.get("/api/v1/transcripts", query, headers=acme.auth)).splitlines()
+        ]
+        alone = [
+            json.loads(read(client.get(ONE.format(row["conversationId"]), query, headers=acme.auth))) for row in many
+        ]
+        assert len(many) == 4
+        assert many == alone

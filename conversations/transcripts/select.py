@@ -8,11 +8,11 @@ from datetime import datetime
 from django.db.models import Q
 
 from conversations.models import Conversation
-from conversations.transcripts.source import Transcript
+from conversations.transcripts.source import Transcript, read_together
 from organisations.models import Organisation
 
 #: Conversations read at once.
-CHUNK = 100
+CHUNK = 50
 
 
 def transcripts_of(
@@ -45,7 +45,9 @@ def transcripts_of(
         chunk = list(page[:CHUNK])
         for conversation in chunk:
             conversation.organisation = organisation
-            yield Transcript(conversation, notes=notes)
+        found = [Transcript(conversation, notes=notes) for conversation in chunk]
+        read_together(found)
+        yield from found
         if len(chunk) < CHUNK:
             return
         last = chunk[-1]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db.models import Max, QuerySet
+from django.db.models import Count, Max, QuerySet
 from django.utils.translation import gettext as _
 
 from conversations import events
@@ -18,6 +18,8 @@ from conversations.outcomes import OUTCOMES
 
 #: Rows read at once.
 CHUNK = 500
+#: Conversations with at most so many rows of a kind are read together.
+SHORT = 20
 
 #: Events a transcript tells of: status, queue, assignment, closing and reopening.
 EVENT_TYPES = (
@@ -62,6 +64,7 @@ class Transcript:
     conversation: Conversation
     notes: bool = False
     _last: dict[str, int] = field(default_factory=dict)
+    _read: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -70,18 +73,17 @@ class Transcript:
 
     def messages(self) -> Iterator[Message]:
         """Messages in order."""
-        return self._rows(Message.objects.filter(conversation_id=self.conversation.pk))
+        return self._rows(Message.objects.order_by("id"))
 
     def events(self) -> Iterator[Event]:
         """Events of `EVENT_TYPES` in order."""
-        rows = Event.objects.filter(conversation_id=self.conversation.pk, type__in=EVENT_TYPES)
-        return self._rows(rows, order="seq")
+        return self._rows(told_events(), order="seq")
 
     def written_notes(self) -> Iterator[Note]:
         """Notes in order; none unless they were asked for."""
         if not self.notes:
             return iter(())
-        return self._rows(Note.objects.filter(conversation_id=self.conversation.pk))
+        return self._rows(Note.objects.order_by("id"))
 
     def entries(self) -> Iterator[Entry]:
         """Messages, events and notes in one line of time."""
@@ -95,17 +97,41 @@ class Transcript:
     def _rows(self, rows: QuerySet[R], order: str = "id") -> Iterator[R]:
         """Rows by keyset, each chunk a query of its own: no transaction and no cursor stays open meanwhile."""
         key = rows.model.__name__
+        if key in self._read:
+            yield from self._read[key]
+            return
+        rows = rows.filter(conversation_id=self.conversation.pk)
         if key not in self._last:
             self._last[key] = rows.aggregate(last=Max(order))["last"] or 0
         after = 0
         while True:
-            chunk = list(
-                rows.filter(**{f"{order}__gt": after, f"{order}__lte": self._last[key]}).order_by(order)[:CHUNK]
-            )
+            chunk = list(rows.filter(**{f"{order}__gt": after, f"{order}__lte": self._last[key]})[:CHUNK])
             yield from chunk
             if len(chunk) < CHUNK:
                 return
             after = getattr(chunk[-1], order)
+
+
+def told_events() -> QuerySet[Event]:
+    """The events that transcripts tell of, in a conversation's order."""
+    return Event.objects.filter(type__in=EVENT_TYPES).order_by("seq")
+
+
+def read_together(transcripts: Sequence[Transcript]) -> None:
+    """Read what the short ones of `transcripts` are made of, with two queries for each kind of rows."""
+    own = {transcript.conversation.pk: transcript for transcript in transcripts}
+    kinds: list[QuerySet[Any]] = [Message.objects.order_by("id"), told_events()]
+    if any(transcript.notes for transcript in transcripts):
+        kinds.append(Note.objects.order_by("id"))
+    for rows in kinds:
+        key = rows.model.__name__
+        counts = rows.order_by().filter(conversation_id__in=own).values_list("conversation_id").annotate(Count("pk"))
+        long = {pk for pk, count in counts if count > SHORT}
+        short = [pk for pk in own if pk not in long]
+        for pk in short:
+            own[pk]._read[key] = []
+        for row in rows.filter(conversation_id__in=short):
+            own[row.conversation_id]._read[key].append(row)
 
 
 def message_entry(message: Message) -> Entry:
