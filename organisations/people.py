@@ -7,6 +7,7 @@ import logging
 import secrets
 from datetime import timedelta
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core.mail import send_mail
 from django.core.validators import validate_email
@@ -153,6 +154,10 @@ def accept_invitation(*, token: str, user: User) -> Membership:
         if not made and membership.archived_at is not None:
             membership.role, membership.archived_at = row.role, None
             membership.save(update_fields=["role", "archived_at"])
+        # The link was mailed to this address.
+        address, _made = EmailAddress.objects.get_or_create(user=user, email=user.email.lower())
+        if address.set_verified():
+            address.set_as_primary(conditional=True)
         actor = Actor("user", str(user.pk), user.get_full_name())
         record_audit(actor, "invitation.accept", row, data={"role": row.role})
     return membership

@@ -9,6 +9,7 @@ from smtplib import SMTPServerDisconnected
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.core import mail
 from django.test import Client
 from django.urls import reverse
@@ -64,6 +65,7 @@ def test_a_stranger_makes_an_account_joins_and_is_signed_in(acme: Cast, offer: A
     assert user.check_password("a long and odd one")
     assert Membership.objects.get(user=user, organisation=acme.organisation).role == Role.AGENT
     assert Invitation.objects.get().accepted_by == user
+    assert EmailAddress.objects.get_primary(user).verified
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,24 @@ def test_a_second_factor_is_set_up_in_the_account(acme: Cast, client: Client) ->
     }
 
 
+def test_an_address_is_changed_with_the_password_and_once_verified(acme: Cast, client: Client) -> None:
+    sign_in(client, acme.viewer.email)
+    wanted = "ceo@acme.example"
+    asked = client.post("/accounts/email/", {"action_add": "", "email": wanted})
+    assert asked["Location"].startswith("/accounts/reauthenticate/")
+    client.post(asked["Location"], {"password": PASSWORD})
+    client.post("/accounts/email/", {"action_add": "", "email": wanted})
+    client.post("/accounts/email/", {"action_primary": "", "email": wanted})
+    acme.viewer.refresh_from_db()
+    assert acme.viewer.email == "viewer@acme.example"
+    link = re.search(r"/accounts/confirm-email/\S+", str(mail.outbox[-1].body))
+    assert link is not None
+    client.post(link[0])
+    client.post("/accounts/email/", {"action_primary": "", "email": wanted})
+    acme.viewer.refresh_from_db()
+    assert acme.viewer.email == wanted
+
+
 def test_staff_come_in_by_the_same_door(staff: User, client: Client) -> None:
     assert client.get("/admin/", follow=True).redirect_chain[-1][0].startswith(LOGIN)
     secret = generate_totp_secret()
