@@ -23,7 +23,7 @@ from webhooks.tests.conftest import make_delivery, make_webhook
 OWNERS = {Role.OWNER}
 ADMINS = {Role.OWNER, Role.ADMIN}
 BUILDERS = {*ADMINS, Role.DEVELOPER}
-WORKERS = {*ADMINS, Role.AGENT}
+PLAYERS = {*BUILDERS, Role.AGENT}
 EVERYBODY = set(Role.values)
 
 #: Page of an organisation → who may open it, and what its GET answers them. Add a row for each new page.
@@ -46,9 +46,9 @@ PANEL: dict[str, tuple[set[Any], int]] = {
     "integrations:delivery": (BUILDERS, 200),
     "integrations:delivery_resend": (BUILDERS, 405),
     "sandbox:index": (EVERYBODY, 200),
-    "sandbox:start": (WORKERS, 405),
+    "sandbox:start": (PLAYERS, 405),
     "sandbox:conversation": (EVERYBODY, 200),
-    **{f"sandbox:{verb}": (WORKERS, 405) for verb in ("send", "answer", "close", "reopen")},
+    **{f"sandbox:{verb}": (PLAYERS, 405) for verb in ("send", "answer", "close", "reopen")},
     "keys:list": (BUILDERS, 200),
     "keys:add": (BUILDERS, 200),
     "keys:rotate": (BUILDERS, 200),

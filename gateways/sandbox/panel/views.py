@@ -63,7 +63,7 @@ class SandboxView(IntegrationView):
     def page(self, template: str, *, status: int = 200, **context: Any) -> HttpResponse:
         webhooks = Webhook.objects.filter(organisation=self.organisation, archived_at=None)
         context = {
-            "may_work": self.may(Permission.CONVERSATIONS_WORK),
+            "may_play": self.may(Permission.SANDBOX_PLAY),
             "has_webhook": webhooks.exists(),
             **context,
         }
@@ -100,7 +100,7 @@ class Index(SandboxView):
 class Start(Index):
     """Start a conversation."""
 
-    permission = Permission.CONVERSATIONS_WORK
+    permission = Permission.SANDBOX_PLAY
     http_method_names = ["post", "options"]
 
     def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
@@ -172,7 +172,7 @@ def on_its_way(conversation: Conversation, talk: list[Message], events: list[Eve
 class Speak(ConversationPage):
     """One side says something. Subclasses say which form it is, and call the verb."""
 
-    permission = Permission.CONVERSATIONS_WORK
+    permission = Permission.SANDBOX_PLAY
     http_method_names = ["post", "options"]
     form_name: ClassVar[str]
 
@@ -224,7 +224,7 @@ class Answer(Speak):
 class Switch(ConversationPage):
     """Close or reopen, by the last part of the address."""
 
-    permission = Permission.CONVERSATIONS_WORK
+    permission = Permission.SANDBOX_PLAY
     http_method_names = ["post", "options"]
     VERBS = {
         "close": (close_conversation, gettext_lazy("Closed.")),
