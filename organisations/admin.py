@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from allauth.account.decorators import secure_admin_login
@@ -15,7 +16,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from core.admin import LargeTableMixin, ReadOnlyMixin
-from organisations import actions
+from organisations import actions, people
 from organisations.models import (
     ApiKey,
     AuditEntry,
@@ -24,6 +25,7 @@ from organisations.models import (
     Membership,
     Organisation,
     RateWindow,
+    Role,
     User,
     WebioToken,
 )
@@ -116,8 +118,19 @@ class MembershipAdmin(StaffAdmin):
     list_filter = ("role", ("organisation", OrganisationFilter))
     search_fields = ("user__email", "organisation__name")
     autocomplete_fields = ("organisation", "user")
-    readonly_fields = ("created_at",)
+    readonly_fields = ("created_at", "archived_at")
     fixed_fields = ("organisation", "user")
+    change_verb = partial(people.change_role, actor_role=Role.OWNER)
+    verb_object = "membership"
+    actions = ("remove",)
+
+    @admin.action(description=_("Remove selected members"), permissions=["change"])
+    def remove(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
+        self.run(
+            request,
+            queryset.filter(archived_at=None),
+            lambda row, actor: people.remove_member(membership=row, actor=actor, actor_role=Role.OWNER),
+        )
 
 
 @admin.register(Invitation)

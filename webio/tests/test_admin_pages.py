@@ -270,3 +270,28 @@ def test_staff_with_few_rights_see_and_do_only_that(full: Cast, webhook: Webhook
     full.conversation.refresh_from_db()
     assert full.conversation.state == "open"
     assert "health-heading" not in client.get(reverse("admin:index")).content.decode()
+
+
+def test_staff_cannot_leave_an_organisation_without_an_owner(acme: Cast, admin_client: Client) -> None:
+    membership = acme.organisation.memberships.get(role="owner")
+    page = reverse("admin:organisations_membership_change", args=[membership.pk])
+    answer = admin_client.post(page, {"role": "viewer"}, follow=True)
+    assert "at least one owner" in answer.content.decode()
+    chosen = {"action": "remove", "_selected_action": [membership.pk]}
+    answer = admin_client.post(reverse("admin:organisations_membership_changelist"), chosen, follow=True)
+    assert "at least one owner" in answer.content.decode()
+    membership.refresh_from_db()
+    assert (membership.role, membership.archived_at) == ("owner", None)
+
+
+def test_staff_change_roles_and_remove_members_by_the_verbs(acme: Cast, admin_client: Client) -> None:
+    membership = acme.organisation.memberships.get(role="agent")
+    admin_client.post(reverse("admin:organisations_membership_change", args=[membership.pk]), {"role": "developer"})
+    membership.refresh_from_db()
+    assert membership.role == "developer"
+    chosen = {"action": "remove", "_selected_action": [membership.pk]}
+    admin_client.post(reverse("admin:organisations_membership_changelist"), chosen)
+    membership.refresh_from_db()
+    assert membership.archived_at is not None
+    told = AuditEntry.objects.filter(action__startswith="membership.", actor_kind="staff").order_by("id")
+    assert list(told.values_list("action", flat=True)) == ["membership.change_role", "membership.remove"]
