@@ -1,0 +1,237 @@
+"""Loops: as many runs as there are slots, each slice with a successor, and dead ones replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from django.db import connections
+from django_q.models import OrmQ
+
+from core import loops
+from core.clock import held_at, now
+from core.loops import LEASE, QUEUED, Loop
+from core.models import Slot
+
+#: Holding a slot gives up connections that are in a transaction.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NAME = "rounds"
+CLUSTER = "carousel"
+
+
+@pytest.fixture
+def slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The only loop there is; the list's one number says how many of it run at once."""
+    wanted = [2]
+    monkeypatch.setattr(loops, "LOOPS", {})
+    monkeypatch.setattr(loops, "keepalives", [])
+    loops.register(Loop(NAME, "core.tests.test_loops.turn", CLUSTER, lambda: wanted[0]))
+    yield wanted
+    loops._stopping.clear()
+
+
+def queued() -> int:
+    """Starts that lie in the cluster's queue."""
+    return OrmQ.objects.filter(key=CLUSTER).count()
+
+
+def in_threads(count: int, run: Callable[[], object]) -> None:
+    """Run it so many times at once and wait for all."""
+    barrier = threading.Barrier(count)
+
+    def body() -> None:
+        barrier.wait(10)
+        try:
+            run()
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=body) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_registering_again_changes_nothing(slots: list[int]) -> None:
+    loops.register(Loop(NAME, "other.task", "other", lambda: 9))
+    assert loops.LOOPS[NAME].cluster == CLUSTER
+    assert len(loops.keepalives) == 1
+
+
+def test_ensure_queues_a_start_for_each_free_slot_once(slots: list[int]) -> None:
+    moment = now()
+    with held_at(moment):
+        assert loops.ensure(NAME) == 2
+        assert loops.ensure(NAME) == 0
+    assert queued() == 2
+    task = OrmQ.objects.filter(key=CLUSTER)[0].task
+    assert (task["func"], task["args"]) == ("core.tests.test_loops.turn", ())
+    with held_at(moment + QUEUED - timedelta(milliseconds=1)):
+        assert loops.ensure(NAME) == 0
+    # A start that did not happen is queued again.
+    with held_at(moment + QUEUED):
+        assert loops.ensure(NAME) == 2
+
+
+def test_the_keepalive_ensures(slots: list[int]) -> None:
+    for keepalive in loops.keepalives:
+        keepalive()
+    assert queued() == 2
+
+
+def test_ensure_leaves_runs_alone_until_their_lease_is_over(slots: list[int]) -> None:
+    slots[0] = 1
+    loops.ensure(NAME)
+    moment = now()
+    with held_at(moment), loops.hold(NAME) as run:
+        assert run is not None
+        assert loops.ensure(NAME) == 0
+        with held_at(moment + LEASE - timedelta(milliseconds=1)):
+            assert (loops.ensure(NAME), loops.alive(NAME)) == (0, 1)
+        with held_at(moment + LEASE):
+            assert (loops.ensure(NAME), loops.alive(NAME)) == (1, 0)
+
+
+def test_fewer_slots_than_before_are_respected(slots: list[int]) -> None:
+    moment = now()
+    with held_at(moment):
+        loops.ensure(NAME)
+    slots[0] = 1
+    with held_at(moment + QUEUED):
+        assert loops.ensure(NAME) == 1
+        with loops.hold(NAME) as first, loops.hold(NAME) as second:
+            assert first is not None
+            assert second is None
+
+
+def test_without_slots_nobody_runs(slots: list[int]) -> None:
+    slots[0] = 0
+    assert loops.ensure(NAME) == 0
+    with loops.hold(NAME) as run:
+        assert run is None
+    assert queued() == 0
+
+
+def test_leaving_frees_the_slot_and_queues_the_successor(slots: list[int]) -> None:
+    slots[0] = 1
+    loops.ensure(NAME)
+    OrmQ.objects.all().delete()
+    with loops.hold(NAME) as run:
+        assert run is not None
+        assert loops.alive(NAME) == 1
+        assert queued() == 0
+    assert loops.alive(NAME) == 0
+    assert queued() == 1
+    # The successor is queued: nobody queues another one, and it finds the slot free.
+    assert loops.ensure(NAME) == 0
+    with loops.hold(NAME) as run:
+        assert run is not None
+
+
+def test_one_that_finds_no_slot_queues_no_successor(slots: list[int]) -> None:
+    slots[0] = 1
+    loops.ensure(NAME)
+    OrmQ.objects.all().delete()
+    with loops.hold(NAME):
+        with loops.hold(NAME) as surplus:
+            assert surplus is None
+        assert queued() == 0
+
+
+def test_one_that_fails_has_a_successor_too(slots: list[int]) -> None:
+    loops.ensure(NAME)
+    OrmQ.objects.all().delete()
+    with pytest.raises(ZeroDivisionError), loops.hold(NAME):
+        raise ZeroDivisionError
+    assert (loops.alive(NAME), queued()) == (0, 1)
+
+
+def test_a_run_goes_on_until_its_slice_is_over(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "SLICE_SECONDS", 0.2)
+    loops.ensure(NAME)
+    began = time.monotonic()
+    with loops.hold(NAME) as run:
+        assert run is not None
+        while run.go_on():
+            assert time.monotonic() - began < 5
+            time.sleep(0.01)
+    assert time.monotonic() - began >= 0.2
+
+
+def test_going_on_renews_the_lease(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    slots[0] = 1
+    loops.ensure(NAME)
+    moment = now()
+    with held_at(moment), loops.hold(NAME) as run:
+        assert run is not None
+        with held_at(moment + timedelta(seconds=9)):
+            assert run.go_on()
+            # Not at every question: that would be a write each.
+            assert Slot.objects.get().lease_until == moment + LEASE
+            monkeypatch.setattr(loops, "RENEW_SECONDS", 0.0)
+            assert run.go_on()
+        assert Slot.objects.get().lease_until == moment + timedelta(seconds=9) + LEASE
+
+
+def test_a_run_that_lost_its_slot_stops_and_touches_nothing(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    slots[0] = 1
+    loops.ensure(NAME)
+    OrmQ.objects.all().delete()
+    monkeypatch.setattr(loops, "RENEW_SECONDS", 0.0)
+    with loops.hold(NAME) as first:
+        assert first is not None
+        with held_at(now() + LEASE), loops.hold(NAME) as second:
+            assert second is not None
+            assert not first.go_on()
+            assert not first.go_on()
+            assert second.go_on()
+        assert (queued(), Slot.objects.get().holder) == (1, "")
+    assert queued() == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT])
+def test_told_to_stop_a_run_leaves_at_once_and_its_slot_may_be_started(
+    slots: list[int], number: signal.Signals
+) -> None:
+    slots[0] = 1
+    loops.ensure(NAME)
+    OrmQ.objects.all().delete()
+    before = signal.getsignal(signal.SIGINT)
+    with loops.hold(NAME) as run:
+        assert run is not None
+        assert run.go_on()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not run.go_on()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (loops.alive(NAME), queued()) == (0, 0)
+    assert loops.ensure(NAME) == 1
+
+
+def test_of_several_that_ensure_at_once_one_queues(slots: list[int]) -> None:
+    slots[0] = 3
+    in_threads(6, lambda: loops.ensure(NAME))
+    assert queued() == 3
+
+
+def test_of_several_that_start_at_once_as_many_run_as_there_are_slots(slots: list[int]) -> None:
+    loops.ensure(NAME)
+    OrmQ.objects.all().delete()
+    ran: list[bool] = []
+    together = threading.Barrier(6)
+
+    def turn() -> None:
+        with loops.hold(NAME) as run:
+            ran.append(run is not None)
+            together.wait(20)
+
+    in_threads(6, turn)
+    assert sorted(ran) == [False] * 4 + [True] * 2
+    assert (loops.alive(NAME), queued()) == (0, 2)
