@@ -28,6 +28,12 @@ class Webhook(models.Model):
         PAUSED = "paused", _("Paused")
         DISABLED = "disabled", _("Disabled")
 
+    class Auth(models.TextChoices):
+        NONE = "none", _("None")
+        BASIC = "basic", _("Basic")
+        BEARER = "bearer", _("Bearer token")
+        OAUTH2 = "oauth2", _("OAuth 2.0 client credentials")
+
     organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="webhooks")
     name = models.CharField(_("name"), max_length=255)
     callback_url = models.CharField(_("callback URL"), max_length=2000)
@@ -46,11 +52,27 @@ class Webhook(models.Model):
     previous_secret_expires_at = models.DateTimeField(null=True, blank=True)
     #: JSON object of the customer's own headers; "" when there are none.
     headers = EncryptedTextField(default="", blank=True)
+    auth_kind = models.CharField(_("authentication"), max_length=8, choices=Auth, default=Auth.NONE)
+    #: JSON object of what the kind of authentication takes (`webhooks.endpoint_auth`); "" for none.
+    auth_settings = EncryptedTextField(default="", blank=True)
+    #: PEM of the client certificate and its key, for endpoints that ask for one (mTLS); "" for none.
+    client_certificate = EncryptedTextField(default="", blank=True)
+    #: Seconds to wait after the first, second, … attempt; empty for the platform's own schedule.
+    retry_delays = models.JSONField(_("retry schedule"), null=True, blank=True)
+    #: At most so many requests in `rate_seconds` (1 or 60); empty for no limit.
+    rate_limit = models.PositiveIntegerField(_("rate limit"), null=True, blank=True)
+    rate_seconds = models.PositiveSmallIntegerField(_("rate limit's period in seconds"), default=1)
     last_success_at = models.DateTimeField(_("last success at"), null=True, blank=True, editable=False)
     last_failure_at = models.DateTimeField(_("last failure at"), null=True, blank=True, editable=False)
     consecutive_failures = models.PositiveIntegerField(default=0, editable=False)
     #: Time of the first failure since the last success.
     failing_since = models.DateTimeField(_("failing since"), null=True, blank=True, editable=False)
+    #: How far on the way to being disabled its owners have been told, percent: 0, 50 or 90.
+    failing_told = models.PositiveSmallIntegerField(default=0, editable=False)
+    #: While the breaker is open nothing is sent until this moment; then one request probes. Empty: it is closed.
+    breaker_until = models.DateTimeField(_("paused by the breaker until"), null=True, blank=True, editable=False)
+    #: How often in a row the breaker opened: the pauses grow with it.
+    breaker_level = models.PositiveSmallIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(_("created at"), default=now, editable=False)
     archived_at = models.DateTimeField(_("archived at"), null=True, blank=True)
 
@@ -234,3 +256,109 @@ class Attempt(models.Model):
     def accepted(self) -> bool:
         """A whole answer from 200 to 299, in time."""
         return not self.error and self.status_code is not None and 200 <= self.status_code < 300
+
+
+#: Upper bounds of `Tally`'s and `EngineTotal`'s classes of duration, milliseconds; the last class has none.
+DURATION_BOUNDS = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
+
+
+class Durations(models.Model):
+    """Attempts counted by outcome and duration."""
+
+    delivered = models.PositiveBigIntegerField(default=0)
+    failed = models.PositiveBigIntegerField(default=0)
+    duration_ms = models.PositiveBigIntegerField(default=0)
+    upto_10 = models.PositiveBigIntegerField(default=0)
+    upto_25 = models.PositiveBigIntegerField(default=0)
+    upto_50 = models.PositiveBigIntegerField(default=0)
+    upto_100 = models.PositiveBigIntegerField(default=0)
+    upto_250 = models.PositiveBigIntegerField(default=0)
+    upto_500 = models.PositiveBigIntegerField(default=0)
+    upto_1000 = models.PositiveBigIntegerField(default=0)
+    upto_2500 = models.PositiveBigIntegerField(default=0)
+    upto_5000 = models.PositiveBigIntegerField(default=0)
+    upto_10000 = models.PositiveBigIntegerField(default=0)
+    longer = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+class Tally(Durations):
+    """What a webhook's attempts of a quarter of an hour came to, for charts. The engine writes it with the outcomes."""
+
+    #: Rows are only made by SQL from deliveries (`core.tenancy`).
+    tenancy_by_construction = True
+
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="tallies", db_index=False)
+    #: Start of the quarter of an hour.
+    period = models.DateTimeField(_("period"))
+
+    class Meta:
+        verbose_name = _("tally")
+        verbose_name_plural = _("tallies")
+        constraints = [models.UniqueConstraint(fields=["webhook", "period"], name="tally_unique")]
+        indexes = [
+            # Retention, and the platform's figures for a period.
+            models.Index(fields=["organisation", "period"], name="tally_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.webhook_id} · {self.period:%Y-%m-%d %H:%M}"
+
+
+class EngineTotal(Durations):
+    """What the engine in one slot has done since the platform was set up: never reset, so that rates can be taken."""
+
+    slot = models.PositiveSmallIntegerField(primary_key=True)
+
+    class Meta:
+        verbose_name = _("engine's total")
+        verbose_name_plural = _("engines' totals")
+
+    def __str__(self) -> str:
+        return str(self.slot)
+
+
+class Replay(models.Model):
+    """A job that sends a webhook's past events again, at a chosen rate. Its rows are the work: it survives restarts."""
+
+    class State(models.TextChoices):
+        RUNNING = "running", _("Running")
+        PAUSED = "paused", _("Paused")
+        DONE = "done", _("Done")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    organisation = models.ForeignKey(Organisation, on_delete=models.PROTECT, related_name="replays")
+    webhook = models.ForeignKey(Webhook, on_delete=models.PROTECT, related_name="replays")
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.RUNNING)
+    #: Which of the webhook's deliveries: their states and event types (empty lists: all), a period, a conversation.
+    states = models.JSONField(_("states"), default=list, blank=True)
+    events = models.JSONField(_("events"), default=list, blank=True)
+    since = models.DateTimeField(_("since"), null=True, blank=True)
+    until = models.DateTimeField(_("until"))
+    conversation_id = models.BigIntegerField(_("conversation"), null=True, blank=True)
+    #: Deliveries made in a second at most.
+    rate = models.PositiveIntegerField(_("rate"), default=100)
+    #: How many there were to be sent when it began, and how many have been made.
+    total = models.PositiveBigIntegerField(_("total"), default=0)
+    made = models.PositiveBigIntegerField(_("made"), default=0)
+    #: Id of the last delivery that was looked at: it goes on behind it.
+    position = models.BigIntegerField(default=0, editable=False)
+    actor_kind = models.CharField(max_length=16, editable=False)
+    actor_id = models.CharField(max_length=64, blank=True, editable=False)
+    actor_label = models.CharField(_("by"), max_length=255, blank=True, editable=False)
+    created_at = models.DateTimeField(_("created at"), default=now, editable=False)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("replay")
+        verbose_name_plural = _("replays")
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["state"], condition=Q(state="running"), name="replay_running")]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
