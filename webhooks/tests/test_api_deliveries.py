@@ -232,6 +232,18 @@ class TestResend:
         entry = AuditEntry.objects.get(action="delivery.resend")
         assert (entry.actor_kind, entry.actor_id) == ("api", str(acme.api_key.pk))
 
+    def test_what_was_resent_can_be_resent(self, client: Client, acme: Cast, endpoint: Endpoint) -> None:
+        webhook = make_webhook(acme, callback_url=endpoint.url)
+        say(acme)
+        deliver()
+        pk = str(only(webhook).pk)
+        for _ in range(3):
+            pk = call(client, acme, "POST", f"deliveries/{pk}/resend", {}).json()["id"]
+            deliver()
+        assert len(endpoint.asked) == 4
+        assert len({asked.headers["webhook-id"] for asked in endpoint.asked}) == 1
+        assert len({asked.body for asked in endpoint.asked}) == 1
+
     def test_a_body_is_optional(self, client: Client, acme: Cast, webhook: Webhook) -> None:
         delivery = make_delivery(acme, webhook, state="failed")
         assert call(client, acme, "POST", f"deliveries/{delivery.pk}/resend").status_code == 201

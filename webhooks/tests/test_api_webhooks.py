@@ -303,6 +303,17 @@ class TestTry:
         webhook.refresh_from_db()
         assert webhook.state == "active"
 
+    def test_an_answer_of_any_bytes_is_shown_as_far_as_it_is_kept(
+        self, client: Client, acme: Cast, endpoint: Endpoint
+    ) -> None:
+        endpoint.body = b"a\x00b\xff" + b"x" * 20_000
+        webhook = make_webhook(acme, callback_url=endpoint.url)
+        headers = {**acme.auth, "Idempotency-Key": "odd"}
+        path = f"webhooks/{webhook.pk}/test"
+        answers = [call(client, acme, "POST", path, {"event": "payment"}, headers) for _ in range(2)]
+        assert answers[0].json() == answers[1].json()
+        assert answers[0].json()["responseBody"] == "a\x00b\ufffd" + "x" * (16 * 1024 - 4)
+
     def test_a_dead_endpoint_is_told_by_its_step(self, client: Client, acme: Cast, settings: Any) -> None:
         settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
         webhook = make_webhook(acme, callback_url=f"http://127.0.0.1:{unused_port()}/")
