@@ -121,3 +121,28 @@ def test_when_the_platform_is_killed_nothing_of_it_stays(demo: Demo) -> None:
     up, *below = demo.descendants()
     os.kill(up, signal.SIGKILL)
     assert until(lambda: gone(below), 2.0)
+
+
+def test_when_the_demo_is_killed_nothing_of_it_stays(demo: Demo) -> None:
+    below = demo.descendants()
+    demo.process.kill()
+    assert until(lambda: gone(below), 3.0)
+
+
+@pytest.mark.parametrize("command", ["demo", "up"])
+def test_a_taken_port_is_told_at_the_start(command: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "DEMO": "1", "DATABASE_URL": f"sqlite:///{tmp_path}/demo.sqlite3"}
+    subprocess.run([sys.executable, "manage.py", "migrate"], cwd=ROOT, env=environment, check=True, capture_output=True)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "manage.py", command, "--port", port],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert f"Port {port} of 127.0.0.1 cannot be had" in done.stderr
+    assert "--port" in done.stderr

@@ -20,11 +20,13 @@ from conversations.events import EVENT_TYPES
 from core.actors import SYSTEM
 from core.clock import now
 from core.outbound import Request, fetch
+from core.supervisor import die_with_parent
 from organisations.actions import create_api_key, revoke_api_key
 from organisations.models import Organisation
 from organisations.scopes import SCOPES
 from webhooks.actions import create_webhook
 from webhooks.models import Webhook
+from webio import ports
 from webio.demo import data
 from webio.demo.receiver import Receiver
 
@@ -46,6 +48,8 @@ class Command(BaseCommand):
         if not settings.DEMO or any(name not in os.environ for name in self.environment()):
             environment = {**os.environ, **self.environment()}
             os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+        # Before anything is made: somebody else's server there would be taken for ours.
+        ports.claim(options["host"], options["port"])
         receiver = Receiver(options["receiver_port"], self.tell)
         try:
             receiver.start()
@@ -60,7 +64,7 @@ class Command(BaseCommand):
         key = self.new_key(organisations[0])
         self.say("Starting web server and workers …")
         command = [sys.executable, sys.argv[0], "up", "--host", options["host"], "--port", str(options["port"])]
-        up = subprocess.Popen(command)
+        up = subprocess.Popen(command, preexec_fn=die_with_parent)
         signal.signal(signal.SIGTERM, lambda *_: up.terminate())
         # A shell's background jobs inherit an ignored SIGINT, and Python then leaves it ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)

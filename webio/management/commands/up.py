@@ -16,6 +16,7 @@ from django.db.migrations.executor import MigrationExecutor
 from core import loops
 from core.supervisor import Part, Supervisor
 from core.worker_metrics import VARIABLE
+from webio import ports
 
 
 class Command(BaseCommand):
@@ -41,6 +42,7 @@ class Command(BaseCommand):
             self.say("SQLite has one writer: running one delivery drain.")
             drains = 1
         workers = options["web_workers"] or 2
+        ports.claim(options["host"], options["port"])
         supervisor = Supervisor(self.parts(options, drains, workers), self.say, self.keep_alive)
         self.say(f"web on http://{options['host']}:{options['port']}, {drains} delivery drain(s)")
         supervisor.run()
