@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from core.clock import now
 from webhooks.actions import create_webhook
 from webhooks.models import Delivery, Webhook
 from webhooks.tests.endpoint import Endpoint, running_endpoint
+from webhooks.tests.running import own_database
 
 
 def make_webhook(cast: Cast, **changes: Any) -> Webhook:
@@ -55,6 +57,13 @@ def make_delivery(cast: Cast, webhook: Webhook, **changes: Any) -> Delivery:
         format=webhook.format,
         **values,
     )
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of processes that have an empty database to themselves, of the kind the tests run on."""
+    with own_database(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
