@@ -5,6 +5,8 @@ An organisation column alone does not stop a conversation of A from pointing at 
 points at, and that keeps the column from ever changing. As it never changes, looking it up is free of races.
 Triggers, because SQLite has no composite foreign keys to add later and rebuilds tables (dropping their
 triggers) when a migration alters them: so they are put back after every `migrate` instead of in one migration.
+SQLite also refuses to rename a table while a trigger names one that is being rebuilt: there they are taken away
+before.
 
 A model may set `tenancy_by_construction = True` when its rows are only ever made by SQL that joins on the
 organisation; it then only gets the immutable column.
@@ -18,6 +20,18 @@ from django.apps import AppConfig
 from django.db import connections, models
 
 COLUMN = "organisation_id"
+
+
+def remove_triggers(using: str, **_: Any) -> None:
+    """`pre_migrate` receiver: on SQLite, take all triggers of ours away."""
+    connection = connections[using]
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE '%!_tenant!_%' ESCAPE '!'"
+            )
+            for (name,) in cursor.fetchall():
+                cursor.execute(f'DROP TRIGGER "{name}"')
 
 
 def install_triggers(sender: AppConfig, using: str, **_: Any) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from conftest import Cast
@@ -36,3 +42,23 @@ def test_a_row_never_changes_its_organisation(acme: Cast, globex: Cast) -> None:
         )
     acme.conversation.refresh_from_db()
     assert acme.conversation.organisation == acme.organisation
+
+
+def test_an_older_sqlite_database_is_migrated_triggers_and_all(tmp_path: Path) -> None:
+    file = tmp_path / "old.sqlite3"
+    environment = {**os.environ, "DEMO": "1", "DATABASE_URL": f"sqlite:///{file}"}
+
+    def triggers() -> set[str]:
+        with sqlite3.connect(file) as database:
+            return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+
+    def migrate(*arguments: str) -> None:
+        command = [sys.executable, "manage.py", "migrate", *arguments]
+        done = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    migrate()
+    migrate("webhooks", "0001")
+    assert "webhooks_webhook_tenant_fixed" in triggers()
+    migrate()
+    assert {"webhooks_webhook_tenant_fixed", "webhooks_delivery_tenant_fixed"} <= triggers()
