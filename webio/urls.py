@@ -19,3 +19,4 @@ urlpatterns = [
     path("o/<slug:slug>/integrations/", include("webhooks.panel.urls")),
     path("", include("organisations.panel.urls")),
 ]
+handler400 = "webio.errors.bad_request"
