@@ -47,7 +47,10 @@ class PanelView(View):
         if self.permission is None or not may(role, self.permission):
             raise PermissionDenied
         with timezone.override(ZoneInfo(organisation.time_zone)):
-            return super().dispatch(request, *args, **kwargs)
+            response = super().dispatch(request, *args, **kwargs)
+        # On a shared machine, going back after signing out shows nothing.
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
 
     @property
     def actor(self) -> Actor:

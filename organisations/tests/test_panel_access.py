@@ -80,7 +80,10 @@ def test_each_role_opens_what_it_may(acme: Cast, client: Client, name: str) -> N
     furnish(acme)
     for role, user in acme.people.items():
         client.force_login(user)
-        assert client.get(address(name, acme)).status_code == (200 if role in PAGES[name] else 403), role
+        page = client.get(address(name, acme))
+        assert page.status_code == (200 if role in PAGES[name] else 403), role
+        if page.status_code == 200:
+            assert "no-store" in page["Cache-Control"]
 
 
 @pytest.mark.parametrize("name", POSTS)
