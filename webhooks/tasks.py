@@ -21,7 +21,7 @@ def drain() -> dict[str, int]:
     waiter = Waiter(LOOP)
     try:
         with loops.hold(LOOP) as run:
-            return {"sent": Drain().run(run, waiter) if run is not None else 0}
+            return {"sent": Drain(run.slot_id).run(run, waiter) if run is not None else 0}
     finally:
         waiter.close()
 

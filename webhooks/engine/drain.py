@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -16,21 +14,20 @@ from core.outbound import Outcome, Stream
 from core.wakeup import Waiter
 from webhooks.engine import dispatch, due, record
 from webhooks.engine.due import START, Due
+from webhooks.engine.lane import Lane
 from webhooks.engine.leases import Leases
-from webhooks.engine.outgoing import Directory, build
+from webhooks.engine.outgoing import Directory, Endpoint, build
 from webhooks.engine.record import Result
 from webhooks.engine.schedule import GONE
 
 log = logging.getLogger("webio.deliveries")
 
 
-#: Requests at once, over all webhooks, and at most for one webhook: a hanging endpoint holds so many and no more.
-IN_FLIGHT = 256
-IN_FLIGHT_PER_WEBHOOK = 8
-#: Deliveries read ahead of sending. For one webhook as many as it can take within `AHEAD_SECONDS`.
+#: Requests at once, over all webhooks, and at most for one organisation. A webhook's own cap is `Lane.cap`.
+IN_FLIGHT = 512
+IN_FLIGHT_PER_ORGANISATION = 384
+#: Deliveries read ahead of sending.
 AHEAD = 1000
-AHEAD_PER_WEBHOOK = 200
-AHEAD_SECONDS = 4.0
 #: Outcomes are written when there are so many, or when the oldest has waited so long, seconds.
 FLUSH_COUNT = 500
 FLUSH_SECONDS = 0.02
@@ -50,50 +47,17 @@ PLACE_SECONDS = 2.0
 REWIND_SECONDS = 2.0
 
 
-@dataclass(slots=True)
-class Lane:
-    """What this engine holds for one webhook: waiting deliveries, how many are under way, how fast it answers."""
-
-    waiting: deque[Due] = field(default_factory=deque)
-    in_flight: int = 0
-    #: Moving average of seconds per request; None until the first answer.
-    pace: float | None = None
-    #: Conversations with a delivery under way: the next one of the same waits.
-    busy: set[int] = field(default_factory=set)
-    #: Deliveries that wait, are under way or not yet written: reading finds them again.
-    held: set[int] = field(default_factory=set)
-    #: Where reading goes on.
-    after: tuple[str, int] = START
-    #: When it last began at the start, by `time.monotonic`.
-    rewound_at: float = 0.0
-
-    def quota(self) -> int:
-        """How many more to read: what can start soon."""
-        soon = IN_FLIGHT_PER_WEBHOOK
-        if self.pace is not None:
-            soon = min(AHEAD_PER_WEBHOOK, max(soon, int(IN_FLIGHT_PER_WEBHOOK * AHEAD_SECONDS / max(self.pace, 0.001))))
-        return soon - len(self.waiting) - self.in_flight
-
-    def rewind(self) -> None:
-        """Begin reading at the oldest again."""
-        self.after = START
-        self.rewound_at = time.monotonic()
-
-    def forget_waiting(self) -> None:
-        """Drop what has not started: it is still due, and read again by whoever may send it."""
-        self.held.difference_update(one.id for one in self.waiting)
-        self.waiting.clear()
-        self.rewind()
-
-
 class Drain:
     """One engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, slot: int = 0) -> None:
+        self.slot = slot
         self.stream = Stream(connections=IN_FLIGHT)
         self.directory = Directory()
         self.leases = Leases()
         self.lanes: dict[int, Lane] = {}
+        #: Requests under way by organisation.
+        self.in_flight: dict[int, int] = {}
         self.results: list[Result] = []
         self.oldest_result = 0.0
         self.sent = 0
@@ -118,8 +82,8 @@ class Drain:
                 found = self.look()
                 looked_at = time.monotonic()
                 look_at = looked_at + (BUSY_SECONDS if found else POLL_SECONDS)
-            self.start()
-            self.collect(waiter.poll_seconds if self.idle() else FLUSH_SECONDS)
+            soonest = self.start()
+            self.collect(min(soonest, waiter.poll_seconds if self.idle() else FLUSH_SECONDS))
             if waiter.woken():
                 # While busy not at every hint: on SQLite our own commits are hints too.
                 look_at = 0.0 if self.idle() else min(look_at, looked_at + BUSY_SECONDS)
@@ -164,13 +128,15 @@ class Drain:
         room = AHEAD - sum(len(lane.waiting) for lane in self.lanes.values())
         if room <= 0:
             return 0
-        wanting = [pair for pair in due.webhooks_with_due_work() if self.mine(pair[0])]
-        self.leases.take([pk for pk, _organisation in wanting if pk not in self.leases])
+        wanting = [one for one in due.webhooks_with_due_work() if self.mine(one.webhook_id)]
+        self.leases.take([one.webhook_id for one in wanting if one.webhook_id not in self.leases])
         by_organisation: dict[int, list[tuple[int, int]]] = {}
-        for webhook_id, organisation_id in wanting:
-            quota = self.lane(webhook_id).quota()
-            if quota > 0 and webhook_id in self.leases:
-                by_organisation.setdefault(organisation_id, []).append((webhook_id, quota))
+        for one in wanting:
+            lane = self.lane(one.webhook_id)
+            lane.settle(one)
+            quota = lane.quota()
+            if quota > 0 and one.webhook_id in self.leases:
+                by_organisation.setdefault(one.organisation_id, []).append((one.webhook_id, quota))
         return self.read(share(by_organisation, room))
 
     def read(self, quotas: list[tuple[int, int]]) -> int:
@@ -202,62 +168,64 @@ class Drain:
                 self.lanes[webhook_id].rewind()
         return new
 
-    def start(self) -> None:
-        """Start what may start now, in turn over the webhooks."""
+    def start(self) -> float:
+        """Start what may start now, in turn over organisations and their webhooks.
+
+        Returns after how many seconds a rate limit lets the next one start.
+        """
+        if self.stream.in_flight >= IN_FLIGHT:
+            return POLL_SECONDS
         moment = time.monotonic()
-        ready = [
-            (webhook_id, lane)
-            for webhook_id, lane in self.lanes.items()
-            if lane.waiting and lane.in_flight < IN_FLIGHT_PER_WEBHOOK and self.leases.stands(webhook_id, moment)
-        ]
-        if not ready or self.stream.in_flight >= IN_FLIGHT:
-            return
-        random.shuffle(ready)
-        endpoints = self.directory.endpoints(webhook_id for webhook_id, _lane in ready)
-        while ready and self.stream.in_flight < IN_FLIGHT:
-            going = []
-            for webhook_id, lane in ready:
-                if not endpoints[webhook_id].active:
-                    lane.forget_waiting()
-                    continue
-                delivery = self.next_of(lane)
-                if delivery is None:
-                    continue
-                try:
-                    request = build(delivery, endpoints[webhook_id])
-                except Exception:
-                    self.put_off(lane, delivery)
-                    continue
-                lane.in_flight += 1
-                if delivery.lane is not None:
-                    lane.busy.add(delivery.lane)
-                self.stream.submit(request, (delivery, endpoints[webhook_id].strict, now()))
-                self.sent += 1
-                if lane.waiting and lane.in_flight < IN_FLIGHT_PER_WEBHOOK:
-                    going.append((webhook_id, lane))
-                if self.stream.in_flight >= IN_FLIGHT:
-                    return
-            ready = going
+        soonest = POLL_SECONDS
+        turns: dict[int, list[tuple[int, Lane]]] = {}
+        for webhook_id, lane in self.lanes.items():
+            if lane.waiting and lane.open() and self.leases.stands(webhook_id, moment):
+                wait = lane.wait(moment)
+                if wait > 0.0:
+                    soonest = min(soonest, wait)
+                else:
+                    turns.setdefault(lane.organisation_id, []).append((webhook_id, lane))
+        if not turns:
+            return soonest
+        endpoints = self.directory.endpoints(pk for lanes in turns.values() for pk, _lane in lanes)
+        organisations = list(turns)
+        random.shuffle(organisations)
+        for lanes in turns.values():
+            random.shuffle(lanes)
+        while organisations and self.stream.in_flight < IN_FLIGHT:
+            organisations = [pk for pk in organisations if self.start_one(turns[pk], endpoints, pk)]
+        return soonest
+
+    def start_one(self, turns: list[tuple[int, Lane]], endpoints: dict[int, Endpoint], organisation_id: int) -> bool:
+        """Start one delivery of an organisation; its webhooks take turns. Returns whether it may have another."""
+        while turns and self.in_flight.get(organisation_id, 0) < IN_FLIGHT_PER_ORGANISATION:
+            webhook_id, lane = turns.pop()
+            if not endpoints[webhook_id].active:
+                lane.forget_waiting()
+                continue
+            delivery = lane.next()
+            if delivery is None:
+                continue
+            try:
+                request = build(delivery, endpoints[webhook_id])
+            except Exception:
+                self.put_off(lane, delivery)
+                continue
+            lane.started(delivery)
+            self.in_flight[organisation_id] = self.in_flight.get(organisation_id, 0) + 1
+            self.stream.submit(request, (delivery, endpoints[webhook_id].strict, now()))
+            self.sent += 1
+            if lane.waiting and lane.open() and (lane.rate is None or lane.allowance >= 1.0):
+                turns.insert(0, (webhook_id, lane))
+            return bool(turns)
+        return False
 
     def put_off(self, lane: Lane, delivery: Due) -> None:
         """A delivery that we cannot build is our fault: it uses up no attempt and is looked at again later."""
         log.exception("delivery could not be built", extra={"facts": {"delivery": delivery.id}})
         due.put_off(delivery.id, now() + OUR_FAULT)
         lane.held.discard(delivery.id)
-        self.forget_followers(lane, delivery)
-
-    def next_of(self, lane: Lane) -> Due | None:
-        """The next delivery of a webhook that may start: not behind one of its conversation."""
-        behind: list[Due] = []
-        found = None
-        while lane.waiting:
-            delivery = lane.waiting.popleft()
-            if delivery.lane is None or delivery.lane not in lane.busy:
-                found = delivery
-                break
-            behind.append(delivery)
-        lane.waiting.extendleft(reversed(behind))
-        return found
+        lane.forget_followers(delivery)
 
     def flush_after(self) -> float:
         """Seconds that the oldest outcome at hand may wait to be written."""
@@ -276,40 +244,35 @@ class Drain:
     def take_in(self, delivery: Due, outcome: Outcome, attempted_at: datetime, strict: bool) -> None:
         """Note one finished request and free its place."""
         lane = self.lanes[delivery.webhook_id]
-        lane.in_flight -= 1
-        seconds = outcome.timings["total"] / 1000
-        lane.pace = seconds if lane.pace is None else lane.pace * 0.8 + seconds * 0.2
-        result = record.judge(delivery, outcome, attempted_at, strict)
+        lane.ended(delivery, outcome)
+        self.in_flight[delivery.organisation_id] -= 1
+        result = record.judge(delivery, outcome, attempted_at, strict, lane.retry_delays)
         # One that still blocks its lane does so until that is written: before, reading lets the next one through.
         if delivery.lane is not None and not result.blocks:
             lane.busy.discard(delivery.lane)
         if not self.results:
             self.oldest_result = time.monotonic()
-        if outcome.status == GONE:
-            # Written at once, so that no claim comes between.
+        if outcome.status == GONE or lane.probing or lane.tripping:
+            # Written at once: what starts next depends on it.
             self.oldest_result = 0.0
         self.results.append(result)
-
-    def forget_followers(self, lane: Lane, delivery: Due) -> None:
-        """A delivery still blocks its lane: what was read behind it waits in the database."""
-        followers = {one.id for one in lane.waiting if delivery.lane is not None and one.lane == delivery.lane}
-        if followers:
-            lane.waiting = deque(one for one in lane.waiting if one.id not in followers)
-            lane.held -= followers
-        lane.rewind()
 
     def flush(self) -> None:
         """Write the outcomes at hand."""
         results, self.results = self.results, []
-        record.write(results)
+        tripping = {result.delivery.webhook_id for result in results if self.lanes[result.delivery.webhook_id].tripping}
+        written = record.write(results, self.slot, tripping)
+        for webhook_id in written.stopped | written.healed:
+            self.lanes[webhook_id].forget_window()
+            self.lanes[webhook_id].probing = webhook_id in written.stopped
+        for webhook_id in written.stopped:
+            self.lanes[webhook_id].forget_waiting()
         for result in results:
             lane = self.lanes[result.delivery.webhook_id]
             lane.held.discard(result.delivery.id)
-            if result.outcome.status == GONE:
-                lane.forget_waiting()
             if result.blocks and result.delivery.lane is not None:
                 lane.busy.discard(result.delivery.lane)
-                self.forget_followers(lane, result.delivery)
+                lane.forget_followers(result.delivery)
             elif result.delivery.attempt_count and result.delivery.blocks:
                 self.freed = True
             if not result.outcome.ok:

@@ -27,11 +27,13 @@ WITH RECURSIVE pending(webhook_id) AS (
     )
     FROM pending WHERE pending.webhook_id IS NOT NULL
 )
-SELECT webhook.id, webhook.organisation_id
+SELECT webhook.id, webhook.organisation_id, webhook.breaker_level, webhook.rate_limit, webhook.rate_seconds,
+       {idle_seconds}, webhook.retry_delays
 FROM pending
 JOIN {webhook} AS webhook ON webhook.id = pending.webhook_id
 JOIN {organisation} AS organisation ON organisation.id = webhook.organisation_id
 WHERE webhook.state = 'active' AND webhook.archived_at IS NULL AND organisation.suspended_at IS NULL
+  AND (webhook.breaker_until IS NULL OR webhook.breaker_until <= %s)
   AND EXISTS (
       SELECT 1 FROM {delivery} AS d
       WHERE d.webhook_id = webhook.id AND d.state = 'pending' AND d.next_attempt_at <= %s
@@ -75,6 +77,21 @@ START = ("0001-01-01 00:00:00", 0)
 
 
 @dataclass(slots=True)
+class Wanting:
+    """A webhook with something due, and the settings that decide when it may be sent."""
+
+    webhook_id: int
+    organisation_id: int
+    breaker_level: int
+    rate_limit: int | None
+    rate_seconds: int
+    #: Seconds since its latest attempt, None before the first.
+    idle_seconds: float | None
+    #: Its own retry schedule in seconds, None for the platform's.
+    retry_delays: list[float] | None
+
+
+@dataclass(slots=True)
 class Recorded:
     """What a body is rendered from (`webhooks.payloads.Facts`)."""
 
@@ -114,9 +131,26 @@ class Due:
         return self.conversation_id if self.kind == "event" else None
 
 
-def webhooks_with_due_work() -> list[tuple[int, int]]:
-    """(webhook, organisation) ids that have something due. A skip scan: it costs one look per webhook, not per row."""
-    return [(row[0], row[1]) for row in sql.run(_WEBHOOKS_WITH_DUE_WORK, [sql.moment(now())])]
+def webhooks_with_due_work() -> list[Wanting]:
+    """Webhooks that something may be sent to. A skip scan: it costs one look per webhook, not per row."""
+    moment = sql.moment(now())
+    success, failure = "webhook.last_success_at", "webhook.last_failure_at"
+    if sql.vendor() == "postgresql":
+        idle = f"EXTRACT(EPOCH FROM CAST(%s AS timestamptz) - GREATEST({success}, {failure}))::float"
+    else:
+        latest = f"COALESCE(MAX({success}, {failure}), {success}, {failure})"
+        idle = f"(julianday(%s) - julianday({latest})) * 86400.0"
+    rows = sql.run(_WEBHOOKS_WITH_DUE_WORK.replace("{idle_seconds}", idle), [moment, moment, moment])
+    return [
+        Wanting(pk, organisation_id, level, limit, seconds, idle_seconds, None if delays is None else _list(delays))
+        for pk, organisation_id, level, limit, seconds, idle_seconds, delays in rows
+    ]
+
+
+def _list(document: Any) -> list[float] | None:
+    """A JSON column that holds a list or null."""
+    found: list[float] | None = orjson.loads(document)
+    return found
 
 
 def load(wanted: Sequence[tuple[int, int, tuple[str, int]]]) -> list[Due]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
 
 from core.clock import now
 from core.outbound import Outcome
-from webhooks.engine import sql
+from webhooks.engine import sql, tally
+from webhooks.engine.breaker import Health
 from webhooks.engine.due import Due
 from webhooks.engine.schedule import GONE, next_delay
 from webhooks.models import Delivery, Webhook
@@ -93,7 +94,13 @@ class Result:
     blocks: bool
 
 
-def judge(delivery: Due, outcome: Outcome, attempted_at: datetime, strict: bool) -> Result:
+def judge(
+    delivery: Due,
+    outcome: Outcome,
+    attempted_at: datetime,
+    strict: bool,
+    delays: Sequence[float] | None = None,
+) -> Result:
     """What follows from an attempt: delivered, tried again later, failed, or held because the endpoint is gone.
 
     The lane is free after the first attempt, in strict order only after the last.
@@ -103,28 +110,48 @@ def judge(delivery: Due, outcome: Outcome, attempted_at: datetime, strict: bool)
     if outcome.status == GONE:
         return Result(delivery, outcome, attempted_at, Delivery.State.HELD, None, delivery.blocks)
     at = now()
-    delay = next_delay(delivery.attempt_count + 1, outcome, at)
+    delay = next_delay(delivery.attempt_count + 1, outcome, at, delays)
     if delay is None:
         return Result(delivery, outcome, attempted_at, Delivery.State.FAILED, None, False)
     later = at + timedelta(seconds=delay)
     return Result(delivery, outcome, attempted_at, Delivery.State.PENDING, later, delivery.blocks and strict)
 
 
-def write(results: Sequence[Result]) -> int:
-    """Write attempts and outcomes in one transaction. Returns how many outcomes counted.
+@dataclass(slots=True)
+class Written:
+    """How many outcomes counted, and webhooks that are left alone from now on or may have more than a probe again."""
 
-    An outcome that came after another engine's changes nothing; its attempt is kept, marked superseded.
+    counted: int
+    stopped: set[int] = field(default_factory=set)
+    healed: set[int] = field(default_factory=set)
+
+
+def write(results: Sequence[Result], slot: int = 0, tripping: Collection[int] = ()) -> Written:
+    """Write attempts and outcomes in one transaction.
+
+    An outcome that came after another engine's changes nothing; its attempt is kept, marked superseded. `slot` is the
+    engine's, for its totals; `tripping` are webhooks of which too much failed lately.
     """
     if not results:
-        return 0
+        return Written(0)
     finished = now()
     rows = [_row(result, finished) for result in results]
     with transaction.atomic():
         # Webhooks before deliveries, as the verbs lock them.
         locked = _lock_webhooks(results, finished)
         counted = _write_postgresql(rows) if sql.vendor() == "postgresql" else _write_sqlite(rows)
-        _note_health(locked, [result for result in results if result.delivery.id in counted], finished)
-    return len(counted)
+        own = [result for result in results if result.delivery.id in counted]
+        written = Written(len(counted))
+        _note_health(locked, own, finished, tripping, written)
+        tally.add(
+            (
+                (one.delivery.organisation_id, one.delivery.webhook_id, one.outcome.ok, one.outcome.duration_ms)
+                for one in own
+            ),
+            slot,
+            finished,
+        )
+    return written
 
 
 def _row(result: Result, finished: datetime) -> tuple[Any, ...]:
@@ -182,37 +209,36 @@ def _write_sqlite(rows: Sequence[tuple[Any, ...]]) -> set[int]:
     return counted
 
 
-def _lock_webhooks(results: Sequence[Result], moment: datetime) -> list[int]:
-    """Lock the webhooks whose own record has to change, in one order. Returns their ids."""
+def _lock_webhooks(results: Sequence[Result], moment: datetime) -> list[Health]:
+    """Lock the webhooks whose own record has to change, in one order."""
     asked = {result.delivery.webhook_id for result in results}
     failing = {result.delivery.webhook_id for result in results if not result.outcome.ok}
     unnoted = Q(last_success_at=None) | Q(last_success_at__lt=moment - NOTE_EVERY) | Q(consecutive_failures__gt=0)
-    wanted = Webhook.objects.filter(Q(pk__in=failing) | (Q(pk__in=asked) & unnoted))
-    return list(wanted.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+    wanted = Webhook.objects.filter(Q(pk__in=failing) | (Q(pk__in=asked) & (unnoted | Q(breaker_level__gt=0))))
+    names = [one.name for one in fields(Health)]
+    return [Health(*row) for row in wanted.select_for_update(no_key=True).order_by("pk").values_list(*names)]
 
 
-def _note_health(locked: Sequence[int], results: Sequence[Result], moment: datetime) -> None:
-    """Keep each locked webhook's own record of how it does, and switch off those that are gone."""
+def _note_health(
+    locked: Sequence[Health], results: Sequence[Result], moment: datetime, tripping: Collection[int], written: Written
+) -> None:
+    """Keep each locked webhook's own record of how it does, and leave alone those that fail or are gone."""
     by_webhook: dict[int, list[Result]] = {}
     for result in results:
         by_webhook.setdefault(result.delivery.webhook_id, []).append(result)
-    well = {"last_success_at": moment, "consecutive_failures": 0, "failing_since": None}
-    healthy = [pk for pk in locked if pk in by_webhook and all(result.outcome.ok for result in by_webhook[pk])]
-    if healthy:
-        Webhook.objects.filter(pk__in=healthy).update(**well)
-    for webhook_id in locked:
-        if webhook_id in healthy or webhook_id not in by_webhook:
+    for health in locked:
+        own = by_webhook.get(health.pk)
+        if own is None:
             continue
-        own = by_webhook[webhook_id]
-        rows = Webhook.objects.filter(pk=webhook_id)
-        trailing = next((index for index, result in enumerate(reversed(own)) if result.outcome.ok), len(own))
-        if trailing < len(own):
-            rows.update(**well)
-        if trailing:
-            rows.filter(failing_since=None).update(failing_since=moment)
-        rows.update(last_failure_at=moment, consecutive_failures=F("consecutive_failures") + trailing)
+        values = health.after([result.outcome.ok for result in own], health.pk in tripping, moment)
+        Webhook.objects.filter(pk=health.pk).update(**values)
+        if values.get("breaker_until") is not None:
+            written.stopped.add(health.pk)
+        elif values.get("breaker_level") == 0:
+            written.healed.add(health.pk)
         if any(result.outcome.status == GONE for result in own):
-            _disable(webhook_id, moment)
+            _disable(health.pk, moment)
+            written.stopped.add(health.pk)
 
 
 def _disable(webhook_id: int, moment: datetime) -> None:

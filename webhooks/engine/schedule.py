@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -15,17 +16,24 @@ JITTER = 0.1
 #: An endpoint may not ask for more than this, seconds.
 RETRY_AFTER_MAXIMUM = 86_400
 GONE = 410
+#: Error classes that no later attempt can mend.
+HOPELESS = frozenset({"invalid_url", "body_too_large"})
 
 
-def next_delay(attempt_count: int, outcome: Outcome, at: datetime) -> float | None:
+def next_delay(
+    attempt_count: int, outcome: Outcome, at: datetime, delays: Sequence[float] | None = None
+) -> float | None:
     """Seconds until the next attempt after the failed attempt number `attempt_count` (from 1); None: no more.
+
+    `delays` is the webhook's own schedule, None for `DELAYS`.
 
     An answer 429 or 503 may ask for a later time with Retry-After (RFC 9110 §10.2.3): never earlier than asked,
     up to a day.
     """
-    if attempt_count > len(DELAYS):
+    delays = DELAYS if delays is None else delays
+    if outcome.error in HOPELESS or attempt_count > len(delays):
         return None
-    delay = DELAYS[attempt_count - 1] * random.uniform(1 - JITTER, 1 + JITTER)
+    delay = delays[attempt_count - 1] * random.uniform(1 - JITTER, 1 + JITTER)
     if outcome.status in (429, 503):
         asked = retry_after(dict(outcome.headers).get("retry-after", ""), at)
         if asked is not None:

@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from conversations.models import Event
 from organisations.models import Organisation
-from webhooks.models import Attempt, Delivery, Lease, Subscription, Webhook
+from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Subscription, Tally, Webhook
 
 TABLES = {
     "event": Event._meta.db_table,
@@ -21,6 +21,8 @@ TABLES = {
     "subscription": Subscription._meta.db_table,
     "organisation": Organisation._meta.db_table,
     "lease": Lease._meta.db_table,
+    "tally": Tally._meta.db_table,
+    "total": EngineTotal._meta.db_table,
 }
 
 

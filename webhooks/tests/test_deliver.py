@@ -314,7 +314,7 @@ def test_what_cannot_be_built_is_put_off_and_holds_up_nobody(acme: Cast, endpoin
 
 
 def test_no_more_requests_at_once_than_a_webhook_may_have(acme: Cast, endpoint: Endpoint) -> None:
-    from webhooks.engine.drain import IN_FLIGHT_PER_WEBHOOK
+    from webhooks.engine.lane import CAP_START
 
     endpoint.delay = 0.2
     make_webhook(acme, callback_url=endpoint.url)
@@ -323,7 +323,7 @@ def test_no_more_requests_at_once_than_a_webhook_may_have(acme: Cast, endpoint: 
     with running_drain() as drain:
         drain.look()
         drain.start()
-        assert drain.stream.in_flight == IN_FLIGHT_PER_WEBHOOK
+        assert drain.stream.in_flight == CAP_START
         step(drain)
     assert len(endpoint.asked) == 20
 

@@ -121,7 +121,7 @@ def test_a_frozen_engine_neither_goes_on_nor_overwrites_what_the_next_one_wrote(
     say(acme, "one", "two")
     (frozen,) = read(webhook)[:1]
     deliver()
-    assert record.write([judged(frozen, 500)]) == 0
+    assert record.write([judged(frozen, 500)]).counted == 0
     states = Delivery.objects.order_by("id").values_list("state", "attempt_count", "last_status_code")
     assert list(states) == [("delivered", 1, 200), ("delivered", 1, 200)]
     assert list(Attempt.objects.order_by("id").values_list("status_code", "superseded")) == [
@@ -135,7 +135,7 @@ def test_success_of_a_request_that_was_under_way_at_a_pause_counts(acme: Cast, w
     say(acme, "one")
     (one,) = read(webhook)
     pause_webhook(webhook=webhook, actor=SYSTEM)
-    assert record.write([judged(one, 200)]) == 1
+    assert record.write([judged(one, 200)]).counted == 1
     assert only(webhook).state == "delivered"
 
 
@@ -143,7 +143,7 @@ def test_failure_of_a_request_that_was_under_way_at_a_pause_leaves_it_held(acme:
     say(acme, "one")
     (one,) = read(webhook)
     pause_webhook(webhook=webhook, actor=SYSTEM)
-    assert record.write([judged(one, 500)]) == 1
+    assert record.write([judged(one, 500)]).counted == 1
     delivery = only(webhook)
     assert (delivery.state, delivery.next_attempt_at, delivery.attempt_count) == ("held", None, 1)
 
@@ -152,7 +152,7 @@ def test_the_outcome_of_a_cancelled_delivery_is_kept_as_superseded(acme: Cast, w
     say(acme, "one")
     (one,) = read(webhook)
     archive_webhook(webhook=webhook, actor=SYSTEM)
-    assert record.write([judged(one, 200)]) == 0
+    assert record.write([judged(one, 200)]).counted == 0
     assert (only(webhook).state, Attempt.objects.get().superseded) == ("cancelled", True)
 
 
@@ -160,6 +160,6 @@ def test_outcomes_of_one_flush_are_judged_one_by_one(acme: Cast, webhook: Webhoo
     say(acme, "one", "two", "three")
     one, two, three = read(webhook)
     record.write([judged(two, 200)])
-    assert record.write([judged(one, 200), judged(two, 500), judged(three, 503)]) == 2
+    assert record.write([judged(one, 200), judged(two, 500), judged(three, 503)]).counted == 2
     states = Delivery.objects.order_by("id").values_list("state", "last_status_code", "attempt_count")
     assert list(states) == [("delivered", 200, 1), ("delivered", 200, 1), ("pending", 503, 1)]

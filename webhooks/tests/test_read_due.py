@@ -10,7 +10,8 @@ import pytest
 from conftest import Cast
 from conversations.models import Event
 from core.clock import held_at, now
-from webhooks.engine import dispatch, drain
+from webhooks.engine import dispatch
+from webhooks.engine.lane import CAP_START
 from webhooks.models import Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
@@ -132,7 +133,7 @@ def test_what_is_held_in_memory_is_not_read_again(acme: Cast, webhook: Webhook) 
     with held_at(now()), running_drain() as engine:
         engine.look()
         lane = engine.lanes[webhook.pk]
-        assert len(lane.held) == len(lane.waiting) == drain.IN_FLIGHT_PER_WEBHOOK
+        assert len(lane.held) == len(lane.waiting) == CAP_START
         lane.pace = 0.001
         engine.look()
         assert len(lane.held) == len(lane.waiting) == 50

@@ -1,0 +1,51 @@
+"""Count attempts by outcome and duration as they are written: for charts by webhook, for metrics by engine."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from webhooks.engine import sql
+from webhooks.models import DURATION_BOUNDS, Durations
+
+#: Length of a tally's period, seconds.
+PERIOD_SECONDS = 900
+
+#: Columns of `webhooks.models.Durations`: delivered, failed, the sum of durations, and the classes of duration.
+_COUNTS = tuple(str(field.column) for field in Durations._meta.local_fields)
+_KEYS = {"organisation_id": "bigint", "webhook_id": "bigint", "period": "timestamptz"}
+_ADD = """
+INSERT INTO {{table}} ({columns}) SELECT {columns} FROM given WHERE true
+ON CONFLICT ({key}) DO UPDATE SET {sums}
+"""
+
+
+def add(attempts: Iterable[tuple[int, int, bool, int]], slot: int, moment: datetime) -> None:
+    """Add attempts, each (organisation, webhook, whether it was delivered, milliseconds), of the engine in `slot`."""
+    seconds = int(moment.timestamp())
+    period = datetime.fromtimestamp(seconds - seconds % PERIOD_SECONDS, UTC)
+    by_webhook: dict[tuple[int, int], list[int]] = {}
+    total = [0] * len(_COUNTS)
+    for organisation_id, webhook_id, delivered, milliseconds in attempts:
+        counts = by_webhook.get((organisation_id, webhook_id))
+        if counts is None:
+            counts = by_webhook[organisation_id, webhook_id] = [0] * len(_COUNTS)
+        place = 3 + bisect_left(DURATION_BOUNDS, milliseconds)
+        for own in (counts, total):
+            own[0 if delivered else 1] += 1
+            own[2] += milliseconds
+            own[place] += 1
+    if not by_webhook:
+        return
+    # In one order: others may be waiting for the same rows after a lease went from one engine to another.
+    rows = [(*key, period, *by_webhook[key]) for key in sorted(by_webhook)]
+    _upsert("{tally}", {**_KEYS, **dict.fromkeys(_COUNTS, "bigint")}, "webhook_id, period", rows)
+    _upsert("{total}", {"slot": "smallint", **dict.fromkeys(_COUNTS, "bigint")}, "slot", [(slot, *total)])
+
+
+def _upsert(table: str, columns: dict[str, str], key: str, rows: list[tuple[object, ...]]) -> None:
+    given, parameters = sql.rows_of("given", columns, rows)
+    sums = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in _COUNTS)
+    statement = _ADD.format(columns=", ".join(columns), key=key, sums=sums).replace("{table}", table)
+    sql.run(given + statement, parameters)

@@ -1,0 +1,170 @@
+"""How much may be under way to one webhook, and in which order it starts."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from conftest import Cast
+from conversations import actions as conversation_actions
+from core.outbound import Outcome
+from webhooks.engine import drain as engine_drain
+from webhooks.engine.due import Due, Recorded, Wanting
+from webhooks.engine.lane import CAP_MOST, CAP_START, Lane
+from webhooks.models import EngineTotal, Tally, Webhook
+from webhooks.tests.conftest import make_webhook
+from webhooks.tests.endpoint import Endpoint
+from webhooks.tests.engine import deliver, running_drain, step
+
+
+def due(number: int, attempts: int = 0, conversation: int | None = None) -> Due:
+    """A delivery that is due."""
+    event = Recorded(number, "inboundMessage", 1, {}, None, "", "", "")  # type: ignore[arg-type]  # not rendered
+    return Due(number, 1, 1, number, "event", conversation, "webio", 1, attempts, True, None, ("", number), event)
+
+
+def answer(seconds: float, status: int | None = 200) -> Outcome:
+    """An answer after so long, or none."""
+    timings = {"dns": 0, "connect": 0, "tls": 0, "firstByte": 0, "total": int(seconds * 1000)}
+    return Outcome(status, "" if status else "timeout", [], b"", False, timings)
+
+
+def busy(lane: Lane, seconds: float, status: int | None = 200, rounds: int = 200) -> None:
+    """Keep a lane full for a while with requests that all take so long."""
+    under_way = [due(number) for number in range(CAP_MOST)]
+    for number in range(rounds):
+        while lane.open():
+            lane.started(under_way[0])
+        lane.ended(under_way[number % CAP_MOST], answer(seconds, status))
+
+
+def test_the_cap_grows_while_the_endpoint_keeps_up_and_stops_at_the_most() -> None:
+    lane = Lane()
+    assert int(lane.cap) == CAP_START
+    busy(lane, 0.05)
+    assert int(lane.cap) == CAP_MOST
+
+
+def test_the_cap_does_not_grow_into_an_endpoint_that_becomes_slower() -> None:
+    lane = Lane()
+    busy(lane, 0.05, rounds=1)
+    for seconds in (0.1, 0.2, 0.4):
+        busy(lane, seconds, rounds=20)
+    assert lane.cap <= CAP_START + 2
+
+
+@pytest.mark.parametrize("status", [None, 429, 503])
+def test_the_cap_halves_when_there_is_no_answer_or_one_that_says_slower(status: int | None) -> None:
+    lane = Lane()
+    busy(lane, 0.05)
+    busy(lane, 0.05, status, rounds=3)
+    assert int(lane.cap) == CAP_MOST // 8
+    busy(lane, 0.05, status, rounds=20)
+    assert int(lane.cap) == 1
+    busy(lane, 0.05, rounds=40)
+    assert lane.cap >= CAP_START
+
+
+def test_retries_leave_room_for_first_attempts() -> None:
+    lane = Lane()
+    lane.waiting.extend([due(number, attempts=1) for number in range(20)] + [due(99)])
+    started = []
+    while lane.open():
+        one = lane.next()
+        if one is None:
+            break
+        lane.started(one)
+        started.append(one.id)
+    assert started == [0, 1, 2, 3, 99]
+    assert len(lane.waiting) == 16
+
+
+def test_conversations_take_turns_but_never_overtake_themselves() -> None:
+    lane = Lane()
+    lane.waiting.extend([due(1, conversation=7), due(2, conversation=7), due(3, conversation=8)])
+    first = lane.next()
+    assert first is not None
+    lane.started(first)
+    second = lane.next()
+    assert (first.id, second.id if second else None) == (1, 3)
+    assert lane.next() is None
+    lane.ended(first, answer(0.01))
+    lane.busy.discard(7)
+    third = lane.next()
+    assert third is not None
+    assert third.id == 2
+
+
+def test_a_rate_limit_spreads_requests() -> None:
+    lane = Lane()
+    lane.settle(Wanting(1, 1, 0, 10, 1, None, None))
+    moment = time.monotonic()
+    started = 0
+    for tick in range(300):
+        while lane.wait(moment + tick / 100) == 0.0:
+            lane.started(due(started))
+            started += 1
+    # A burst of one second's worth, then ten a second for three seconds.
+    assert 39 <= started <= 41
+
+
+def test_an_engine_goes_on_with_a_rate_limit_where_the_one_before_left_off() -> None:
+    lane = Lane()
+    lane.settle(Wanting(1, 1, 0, 1, 60, 20.0, None))
+    assert 39.0 <= lane.wait(time.monotonic()) <= 40.0
+
+
+@pytest.mark.django_db
+def test_a_rate_limit_holds_in_the_engine_and_nothing_is_lost(acme: Cast, endpoint: Endpoint) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    Webhook.objects.filter(pk=webhook.pk).update(rate_limit=5, rate_seconds=1)
+    for number in range(12):
+        conversation_actions.receive_message(channel=acme.channel, address=f"4477174700{number:02}", body="x")
+    began = time.monotonic()
+    deliver()
+    assert len(endpoint.asked) == 12
+    # Five at once, then five a second.
+    assert time.monotonic() - began >= 1.2
+
+
+@pytest.mark.django_db
+def test_an_organisation_leaves_room_for_the_others(
+    acme: Cast, globex: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_drain, "IN_FLIGHT", 8)
+    monkeypatch.setattr(engine_drain, "IN_FLIGHT_PER_ORGANISATION", 6)
+    endpoint.delay = 0.3
+    for cast in (acme, globex):
+        make_webhook(cast, callback_url=endpoint.url)
+    for number in range(10):
+        conversation_actions.receive_message(channel=acme.channel, address=f"4477174700{number:02}", body="x")
+    with running_drain() as drain:
+        drain.look()
+        drain.start()
+        assert drain.stream.in_flight == 6
+        conversation_actions.receive_message(channel=globex.channel, address="447717470000", body="x")
+        drain.look()
+        drain.start()
+        assert drain.in_flight == {acme.organisation.pk: 6, globex.organisation.pk: 1}
+        step(drain)
+    assert len(endpoint.asked) == 11
+
+
+@pytest.mark.django_db
+def test_attempts_are_counted_by_outcome_and_duration(acme: Cast, endpoint: Endpoint) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    for number in range(3):
+        conversation_actions.receive_message(channel=acme.channel, address=f"4477174700{number:02}", body="x")
+    deliver()
+    endpoint.status = 500
+    endpoint.delay = 0.06
+    conversation_actions.receive_message(channel=acme.channel, address="447717470000", body="x")
+    deliver()
+    tally = Tally.objects.get(webhook=webhook)
+    total = EngineTotal.objects.get(slot=0)
+    assert tally.period.minute % 15 == 0
+    for counted in (tally, total):
+        assert (counted.delivered, counted.failed) == (3, 1)
+        assert counted.upto_100 + counted.upto_250 + counted.upto_500 >= 1
+        assert counted.duration_ms >= 60
