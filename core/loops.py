@@ -74,9 +74,11 @@ def ensure(name: str) -> int:
     loop = LOOPS[name]
     wanted = loop.slots()
     known = set(Slot.objects.filter(name=name).values_list("number", flat=True))
-    for number in set(range(wanted)) - known:
-        Slot.objects.get_or_create(name=name, number=number)
     moment = now()
+    for number in set(range(wanted)) - known:
+        # As if its last run had ended long ago: nobody's share is kept for it.
+        past = moment - QUEUED
+        Slot.objects.get_or_create(name=name, number=number, defaults={"lease_until": past, "queued_until": past})
     free = Slot.objects.filter(name=name, number__lt=wanted, lease_until__lte=moment, queued_until__lte=moment)
     queued = 0
     for pk in list(free.values_list("pk", flat=True)):
@@ -118,10 +120,12 @@ class Run:
     def place(self) -> tuple[int, int]:
         """This run's number among the loop's runs, from 0, and how many there are.
 
-        A run that has queued its successor counts until that is overdue, so that numbers stay between slices.
+        A run that has queued its successor counts until that is overdue, so that numbers stay between slices. A start
+        that is queued again and again and never happens does not: its share would be nobody's.
         """
         moment = now()
-        others = Slot.objects.filter(Q(lease_until__gt=moment) | Q(queued_until__gt=moment), name=self.name)
+        between = Q(queued_until__gt=moment, lease_until__gt=moment - QUEUED)
+        others = Slot.objects.filter(Q(lease_until__gt=moment) | between, name=self.name)
         slots = sorted({self.slot_id, *others.values_list("pk", flat=True)})
         return slots.index(self.slot_id), len(slots)
 

@@ -235,3 +235,28 @@ def test_of_several_that_start_at_once_as_many_run_as_there_are_slots(slots: lis
     in_threads(6, turn)
     assert sorted(ran) == [False] * 4 + [True] * 2
     assert (loops.alive(NAME), queued()) == (0, 2)
+
+
+def test_runs_share_by_their_place_also_while_a_successor_is_queued(slots: list[int]) -> None:
+    loops.ensure(NAME)
+    with loops.hold(NAME) as first:
+        assert first is not None
+        with loops.hold(NAME) as second:
+            assert second is not None
+            assert sorted((first.place(), second.place())) == [(0, 2), (1, 2)]
+        assert first.place()[1] == 2
+        with held_at(now() + QUEUED + timedelta(seconds=1)):
+            assert first.place() == (0, 1)
+
+
+def test_a_start_that_never_happens_has_no_share(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    loops.ensure(NAME)
+    monkeypatch.setattr(loops, "RENEW_SECONDS", 0.0)
+    with loops.hold(NAME) as run:
+        assert run is not None
+        assert run.place() == (0, 1)
+        for seconds in (16, 32, 48):
+            with held_at(now() + timedelta(seconds=seconds)):
+                assert run.go_on()
+                assert loops.ensure(NAME) == 1
+                assert run.place() == (0, 1)

@@ -41,6 +41,8 @@ class Command(BaseCommand):
         if settings.SQLITE and drains > 1:
             self.say("SQLite has one writer: running one delivery drain.")
             drains = 1
+        # For the keep-alive, which asks for as many starts as there are drains.
+        settings.DELIVERY_DRAINS = drains
         workers = options["web_workers"] or 2
         ports.claim(options["host"], options["port"])
         supervisor = Supervisor(self.parts(options, drains, workers), self.say, self.keep_alive)
