@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from django.conf import settings
 from django.core.signals import got_request_exception
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.log import log_response
@@ -31,6 +31,9 @@ from organisations.api.problems import CONTENT_TYPE, Problem, handle, plain
 from organisations.models import ApiKey, IdempotencyKey, Organisation
 
 M = TypeVar("M", bound=Model)
+
+#: When a call is sent again that the database could not serve.
+RETRY_SECONDS = 5
 
 
 class JSONOnly(BaseContentNegotiation):
@@ -153,13 +156,17 @@ class ApiView(APIView):
         return answer
 
     def handle_exception(self, exc: Exception) -> Any:
-        """A problem for every refusal, and for what nobody expected a 500 that tells nothing."""
+        """A problem for every refusal; for what nobody expected 500, or 503 of the database, which tells nothing."""
         try:
             return super().handle_exception(exc)
-        except Exception:
+        except Exception as unexpected:
             # Django's own handler would answer HTML.
             got_request_exception.send(sender=type(self), request=self.request._request)
             answer = plain(500, "internal_error", _("Something went wrong on our side."))
+            if isinstance(unexpected, OperationalError):
+                # A lock that lasts, a lost connection: nothing is wrong with the call.
+                answer = plain(503, "unavailable", _("The database does not answer at the moment: send it again."))
+                answer["Retry-After"] = str(RETRY_SECONDS)
             log_response(
                 "Internal Server Error: %s",
                 self.request.path,

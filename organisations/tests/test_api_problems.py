@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 
-from conftest import Cast
+from conftest import Cast, make_cast
 from conversations.models import Conversation
 
 URL = "/api/v1/conversations"
@@ -103,3 +105,25 @@ def test_an_unexpected_error_is_500_and_tells_nothing(
     answer = client.get(URL, headers=acme.auth)
     assert_problem(answer, 500)
     assert b"secret" not in answer.content
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite has one writer")
+def test_a_database_that_stays_locked_is_503() -> None:
+    acme = make_cast("acme")
+    client = Client(raise_request_exception=False)
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        (before,) = cursor.fetchone()
+        cursor.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        answer = send(client, acme, io.BytesIO(b'{"name":"Late"}'), CONTENT_LENGTH="15")
+        assert_problem(answer, 503, "unavailable")
+        assert int(answer["Retry-After"]) > 0
+    finally:
+        other.close()
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {before}")
+    assert send(client, acme, io.BytesIO(b'{"name":"Late"}'), CONTENT_LENGTH="15").status_code == 201
