@@ -276,6 +276,8 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+#: No page takes files. The usual handlers would write what anybody sends to the disk.
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
 #: Filled by `collectstatic`. Without it, in demo and development, the files are served from where they are.
 STATIC_ROOT = None if RELAXED else BASE_DIR / "staticfiles"
 STORAGES = {

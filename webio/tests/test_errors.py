@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
 from django.test import Client
 
@@ -23,3 +25,9 @@ def test_a_host_that_is_not_ours_is_refused(client: Client, db: None) -> None:
     problem = client.get("/api/docs/", headers={"Host": "a b"})
     assert problem.status_code == 400
     assert problem.json()["code"] == "bad_request"
+
+
+def test_files_that_anybody_sends_are_not_kept(client: Client, db: None) -> None:
+    answer = client.post("/accounts/login/", {"login": "a@b.example", "f": BytesIO(b"x" * 5_000_000)})
+    assert answer.status_code == 200
+    assert not answer.wsgi_request.FILES
