@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.db import close_old_connections
-from django.db.models import Q
+from django.db.models import Max, Q
 from django_q.brokers import Broker, get_broker
 from django_q.tasks import async_task
 
@@ -92,6 +93,12 @@ def ensure(name: str) -> int:
 def alive(name: str) -> int:
     """How many runs of a loop have lately said that they are alive."""
     return Slot.objects.filter(name=name, lease_until__gt=now()).exclude(holder="").count()
+
+
+def silent_seconds(name: str) -> float:
+    """How long no run of a loop has been alive: 0 while one is, infinite when none has ever been queued."""
+    last = Slot.objects.filter(name=name).aggregate(last=Max("lease_until"))["last"]
+    return math.inf if last is None else max(0.0, (now() - last).total_seconds())
 
 
 @dataclass

@@ -26,9 +26,10 @@ from prometheus_client import (
     Metric,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from core import worker_metrics
+from core import loops, worker_metrics
 
 Collect = Callable[[], Iterable[Metric]]
 
@@ -44,6 +45,16 @@ def register(collect: Collect) -> None:
     """Add a function that reads metric families from the database at scrape time."""
     if collect not in _collectors:
         _collectors.append(collect)
+
+
+def _loops() -> Iterable[Metric]:
+    silent = GaugeMetricFamily("webio_loop_silent_seconds", "How long nobody has run the loop", labels=["loop"])
+    for name in loops.LOOPS:
+        silent.add_metric([name], loops.silent_seconds(name))
+    yield silent
+
+
+register(_loops)
 
 
 class _Database(Collector):

@@ -9,6 +9,7 @@ from django.db.models import Avg, Count, Max, Min, Q
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
+from conversations.models import Event
 from core import loops, metrics
 from core.clock import now
 from organisations.models import Organisation
@@ -40,7 +41,16 @@ def collect() -> Iterable[Metric]:
         ("drains", "Engines that are alive", loops.alive(LOOP)),
     ):
         yield GaugeMetricFamily(f"webio_deliveries_{name}", text, value=value)
+    yield from _untaken(moment)
     yield from _attempts(moment - RECENT)
+
+
+def _untaken(moment: datetime) -> Iterable[Metric]:
+    """Events that no engine has looked at: without an engine work shows up here, not among the deliveries."""
+    found = Event.objects.filter(position=None).aggregate(count=Count("id"), oldest=Min("created_at"))
+    age = max(0.0, (moment - found["oldest"]).total_seconds()) if found["oldest"] else 0.0
+    yield GaugeMetricFamily("webio_events_waiting", "Events that no engine has taken yet", value=found["count"])
+    yield GaugeMetricFamily("webio_events_oldest_waiting_seconds", "How long the oldest has waited", value=age)
 
 
 def _attempts(since: datetime) -> Iterable[Metric]:
