@@ -31,6 +31,9 @@ from prometheus_client.registry import Collector
 
 from core import loops, worker_metrics
 
+#: What proxies say about themselves or about whom they speak for.
+PROXY_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+
 Collect = Callable[[], Iterable[Metric]]
 
 _collectors: list[Collect] = []
@@ -85,7 +88,8 @@ def may_read(request: HttpRequest) -> bool:
     if settings.METRICS_TOKEN:
         shown = request.headers.get("Authorization", "")
         return hmac.compare_digest(shown.encode(), f"Bearer {settings.METRICS_TOKEN}".encode())
-    return request.META.get("REMOTE_ADDR") in ("127.0.0.1", "::1") and "X-Forwarded-For" not in request.headers
+    proxied = any(name in request.headers for name in PROXY_HEADERS)
+    return request.META.get("REMOTE_ADDR") in ("127.0.0.1", "::1") and not proxied
 
 
 @never_cache

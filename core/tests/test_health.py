@@ -51,6 +51,8 @@ def test_methods_nobody_knows_are_counted_together(client: Client, db: None) -> 
         ("", {}, "127.0.0.1", 200),
         ("", {}, "192.0.2.7", 403),
         ("", {"X-Forwarded-For": "192.0.2.7"}, "127.0.0.1", 403),
+        ("", {"Forwarded": "for=192.0.2.7"}, "127.0.0.1", 403),
+        ("", {"X-Forwarded-Proto": "https"}, "127.0.0.1", 403),
         ("secret", {}, "127.0.0.1", 403),
         ("secret", {"Authorization": "Bearer wrong"}, "192.0.2.7", 403),
         ("secret", {"Authorization": "Bearer secret"}, "192.0.2.7", 200),
