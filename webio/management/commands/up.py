@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -48,6 +50,7 @@ class Command(BaseCommand):
         supervisor = Supervisor(self.parts(options, drains, workers), self.say, self.keep_alive)
         self.say(f"web on http://{options['host']}:{options['port']}, {drains} delivery drain(s)")
         supervisor.run()
+        shutil.rmtree(self.counts_folder(options), ignore_errors=True)
         self.say("stopped")
 
     def parts(self, options: dict[str, Any], drains: int, workers: int) -> list[Part]:
@@ -62,8 +65,7 @@ class Command(BaseCommand):
             *("--keep-alive", "30", "--graceful-timeout", "5", "--log-level", "warning"),
         ]
         shared = {"DELIVERY_DRAINS": str(drains)}
-        # By port, so that two of us on one machine do not mix.
-        counts = {VARIABLE: os.environ.get(VARIABLE) or str(settings.BASE_DIR / "var" / f"metrics-{options['port']}")}
+        counts = {VARIABLE: os.environ.get(VARIABLE) or str(self.counts_folder(options))}
         # A cluster's main process stops on SIGINT and its others ignore it, except for a loop that is running
         # and leaves at once: so the whole group gets it.
         stop: dict[str, Any] = {"stop_signal": signal.SIGINT, "stop_group": True}
@@ -72,6 +74,10 @@ class Command(BaseCommand):
             Part("tasks", [*manage, "qcluster"], {**shared, "Q_CLUSTER_NAME": "webio"}, **stop),
             Part("deliveries", [*manage, "qcluster"], {**shared, "Q_CLUSTER_NAME": "deliveries"}, **stop),
         ]
+
+    def counts_folder(self, options: dict[str, Any]) -> Path:
+        """Where web workers count requests, unless told otherwise: by port, so that two of us do not mix."""
+        return Path(settings.BASE_DIR / "var" / f"metrics-{options['port']}")
 
     def keep_alive(self) -> None:
         """See that every loop has somebody running it. In a thread: a database that hangs must not stop us."""
