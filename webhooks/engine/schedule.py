@@ -47,7 +47,8 @@ def retry_after(value: str, at: datetime) -> float | None:
         return float(value)
     try:
         date = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, IndexError):
+        # One odd header must not stop the deliveries of everybody.
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -203,6 +203,17 @@ def test_retry_after_in_seconds_is_honoured(acme: Cast, endpoint: Endpoint, stat
     assert only(webhook).next_attempt_at == at + timedelta(hours=1)
 
 
+@pytest.mark.parametrize("value", ["99999999999 Jan 00 23:59:59 -", "Fri, 31 Dec 9999 23:59:59 -9999", "9" * 4000])
+def test_retry_after_that_is_neither_changes_nothing(acme: Cast, endpoint: Endpoint, value: str) -> None:
+    endpoint.status = 503
+    endpoint.headers = {"Retry-After": value}
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    say(acme, "one")
+    at = now()
+    deliver(at)
+    assert only(webhook).next_attempt_at - at <= timedelta(seconds=DELAYS[0] * (1 + JITTER))
+
+
 def test_retry_after_as_a_date_counts_from_now_and_is_capped() -> None:
     at = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
     assert retry_after(format_datetime(at + timedelta(minutes=30), usegmt=True), at) == 1800
