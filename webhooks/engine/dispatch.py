@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from django.db import transaction
 
 from core.clock import now
 from core.models import Sequence
-from webhooks.engine import sql
+from webhooks.engine import due, sql
+from webhooks.engine.due import Due
 from webhooks.payloads import FORMAT_VERSION
 
 POSITIONS = "event_position"
-BATCH = 2000
+BATCH = 1000
 
 _NUMBER = """
 WITH batch AS (
@@ -18,7 +21,6 @@ WITH batch AS (
     FROM (SELECT id FROM {event} WHERE position IS NULL ORDER BY id LIMIT %s) AS undispatched
 )
 UPDATE {event} SET position = %s + batch.number FROM batch WHERE {event}.id = batch.id
-RETURNING {event}.id
 """
 
 _FAN_OUT = """
@@ -31,43 +33,104 @@ SELECT event.organisation_id, webhook.id, event.id, 0, 'event', event.type, even
        CASE WHEN webhook.state = 'active' AND organisation.suspended_at IS NULL THEN 'pending' ELSE 'held' END,
        CASE WHEN webhook.state = 'active' AND organisation.suspended_at IS NULL THEN {now} END,
        0, event.conversation_id IS NOT NULL, '', {now}
-FROM {event} AS event
+FROM {events} AS event
 JOIN {subscription} AS subscription
   ON subscription.organisation_id = event.organisation_id
  AND subscription.event_type = event.type
  AND subscription.created_at <= event.created_at
 JOIN {webhook} AS webhook ON webhook.id = subscription.webhook_id AND webhook.archived_at IS NULL
 JOIN {organisation} AS organisation ON organisation.id = event.organisation_id
-WHERE {among}
+WHERE {chosen}
 ORDER BY event.id, webhook.id
 ON CONFLICT DO NOTHING
 """
 
+#: All of it in one round trip. What stands in a lane is looked up in the state before the statement, so the deliveries
+#: made by it do not count.
+_ALL_POSTGRESQL = f"""
+{_NUMBER.replace("UPDATE", ", numbered AS (UPDATE", 1)} RETURNING {{event}}.*
+), counted AS (
+    UPDATE {{sequence}} SET value = value + (SELECT count(*) FROM numbered) WHERE name = %s
+), made AS (
+{_FAN_OUT} RETURNING *
+)
+SELECT counts.taken, fresh.*
+FROM (SELECT count(*) AS taken FROM numbered) AS counts LEFT JOIN (
+    SELECT {due.COLUMNS}
+    FROM (
+        SELECT d.*, {due.BEHIND} AS behind FROM made AS d
+        WHERE d.state = 'pending' AND d.webhook_id %% %s = %s ORDER BY d.id LIMIT %s
+    ) AS due JOIN numbered AS event ON event.id = due.event_id
+    ORDER BY due.id
+) AS fresh ON true
+"""
 
-def dispatch(limit: int = BATCH, wait: bool = False) -> int:
-    """Take up to `limit` events that nobody has taken. Returns how many.
+_MADE_SQLITE = f"""
+SELECT {due.COLUMNS}
+FROM (
+    SELECT d.*, {due.BEHIND.replace("WHERE", "WHERE b.id < %s AND", 1)} AS behind FROM {{delivery}} AS d
+    WHERE d.id >= %s AND d.state = 'pending' AND d.webhook_id %% %s = %s ORDER BY d.id LIMIT %s
+) AS due JOIN {{event}} AS event ON event.id = due.event_id
+ORDER BY due.id
+"""
+
+
+@dataclass(slots=True)
+class Dispatched:
+    """How many events were taken, and deliveries made of them that may be sent at once, in order."""
+
+    events: int = 0
+    fresh: list[Due] = field(default_factory=list)
+
+
+def dispatch(limit: int = BATCH, *, wait: bool = False, place: tuple[int, int] = (0, 1), room: int = 0) -> Dispatched:
+    """Take up to `limit` events that nobody has taken.
 
     Ids commit out of order, so "newer than the last seen" would skip a late commit for ever; what has no position yet
     cannot be missed. One process at a time numbers events: on PostgreSQL others find the counter locked, and leave it
-    to that one or, with `wait`, wait until it is done; SQLite has one writer anyway.
+    to that one or, with `wait`, wait until it is done; SQLite has one writer anyway. Up to `room` new deliveries, of
+    webhooks whose id leaves the rest `place[0]` when divided by `place[1]`, are given back as if read.
     """
     with transaction.atomic():
         counter = _counter(wait)
         if counter is None:
-            return 0
-        taken = [row[0] for row in sql.run(_NUMBER, [limit, counter.value])]
-        if not taken:
-            return 0
-        Sequence.objects.filter(pk=counter.pk).update(value=counter.value + len(taken))
-        moment = sql.moment(now())
-        statement = _FAN_OUT.replace("{now}", sql.cast("%s", "timestamptz")).replace("{among}", sql.among("event.id"))
-        sql.run(statement, [FORMAT_VERSION, moment, moment, sql.numbers(taken)])
-    return len(taken)
+            return Dispatched()
+        if sql.vendor() == "postgresql":
+            return _dispatch_postgresql(limit, counter.value, place, room)
+        return _dispatch_sqlite(limit, counter.value, place, room)
 
 
 def waiting() -> bool:
     """Whether an event waits to be dispatched: a look at a partial index."""
     return bool(sql.run("SELECT 1 FROM {event} WHERE position IS NULL LIMIT 1", []))
+
+
+def _dispatch_postgresql(limit: int, value: int, place: tuple[int, int], room: int) -> Dispatched:
+    moment = sql.moment(now())
+    statement = (
+        _ALL_POSTGRESQL.replace("{now}", "CAST(%s AS timestamptz)")
+        .replace("{events}", "numbered")
+        .replace("{chosen}", "true")
+    )
+    statement = due.in_utc(statement)
+    parameters = [limit, value, POSITIONS, FORMAT_VERSION, moment, moment, place[1], place[0], room]
+    rows = sql.run(statement, parameters)
+    return Dispatched(rows[0][0], [due.made(row[1:]) for row in rows if row[1] is not None])
+
+
+def _dispatch_sqlite(limit: int, value: int, place: tuple[int, int], room: int) -> Dispatched:
+    taken = [row[0] for row in sql.run(_NUMBER + " RETURNING id", [limit, value])]
+    if not taken:
+        return Dispatched()
+    Sequence.objects.filter(name=POSITIONS).update(value=value + len(taken))
+    moment = sql.moment(now())
+    fan_out = _FAN_OUT.replace("{now}", "%s").replace("{events}", "{event}").replace("{chosen}", sql.among("event.id"))
+    made = sql.run(fan_out + " RETURNING id", [FORMAT_VERSION, moment, moment, sql.numbers(taken)])
+    if not made or not room:
+        return Dispatched(len(taken))
+    first = min(row[0] for row in made)
+    rows = sql.run(due.in_utc(_MADE_SQLITE), [first, first, place[1], place[0], room])
+    return Dispatched(len(taken), [due.made(row) for row in rows])
 
 
 def _counter(wait: bool) -> Sequence | None:

@@ -13,7 +13,8 @@ from core.loops import Run
 from core.outbound import Outcome, Stream
 from core.wakeup import Waiter
 from webhooks.engine import dispatch, due, record
-from webhooks.engine.due import START, Due
+from webhooks.engine.dispatch import Dispatched
+from webhooks.engine.due import Due
 from webhooks.engine.lane import Lane
 from webhooks.engine.leases import Leases
 from webhooks.engine.outgoing import Directory, Endpoint, build
@@ -118,16 +119,54 @@ class Drain:
         return self.lanes.setdefault(webhook_id, Lane())
 
     def look(self) -> bool:
-        """Take new events and read due deliveries. Returns whether there was anything."""
-        self.freed = False
-        taken = dispatch.dispatch(wait=self.idle()) if dispatch.waiting() else 0
-        return bool(self.load() or taken)
+        """Take new events and read due deliveries. Returns whether there was anything.
 
-    def load(self) -> int:
+        An event that comes while nothing else happens is sent without a further look at the database.
+        """
+        self.freed = False
+        idle = self.idle()
+        waiting = self.waiting()
+        # With much at hand, new deliveries are left to reading, which shares fairly.
+        room = AHEAD - sum(waiting.values()) if self.hungry() else 0
+        taken = dispatch.dispatch(wait=idle, place=self.place, room=room) if dispatch.waiting() else Dispatched()
+        whole = len(taken.fresh) < room and self.accept(taken.fresh, waiting)
+        if idle and taken.events and whole:
+            return True
+        return bool(self.load(self.waiting()) or taken.events)
+
+    def waiting(self) -> dict[int, int]:
+        """How many deliveries wait to be started, by organisation."""
+        found: dict[int, int] = {}
+        for lane in self.lanes.values():
+            if lane.waiting:
+                found[lane.organisation_id] = found.get(lane.organisation_id, 0) + len(lane.waiting)
+        return found
+
+    def accept(self, fresh: list[Due], waiting: dict[int, int]) -> bool:
+        """Take deliveries just made, except where reading has to decide. Returns whether all were taken."""
+        whole = True
+        latest: dict[tuple[int, int], int] = {}
+        for one in fresh:
+            if one.lane is not None:
+                one.behind = latest.get((one.webhook_id, one.lane), one.behind)
+                latest[one.webhook_id, one.lane] = one.id
+            lane = self.lane(one.webhook_id)
+            if (
+                lane.settled
+                and one.webhook_id in self.leases
+                and (one.behind is None or one.behind in lane.held)
+                and lane.quota() > 0
+                and waiting.get(one.organisation_id, 0) < AHEAD // 4
+            ):
+                lane.held.add(one.id)
+                lane.waiting.append(one)
+                waiting[one.organisation_id] = waiting.get(one.organisation_id, 0) + 1
+            else:
+                whole = False
+        return whole
+
+    def load(self, waiting: dict[int, int]) -> int:
         """Read a fair share of what is due: equal parts for organisations, then for their webhooks."""
-        room = AHEAD - sum(len(lane.waiting) for lane in self.lanes.values())
-        if room <= 0:
-            return 0
         wanting = [one for one in due.webhooks_with_due_work() if self.mine(one.webhook_id)]
         self.leases.take([one.webhook_id for one in wanting if one.webhook_id not in self.leases])
         by_organisation: dict[int, list[tuple[int, int]]] = {}
@@ -137,36 +176,33 @@ class Drain:
             quota = lane.quota()
             if quota > 0 and one.webhook_id in self.leases:
                 by_organisation.setdefault(one.organisation_id, []).append((one.webhook_id, quota))
-        return self.read(share(by_organisation, room))
+        return self.read(share(by_organisation, waiting, AHEAD))
 
     def read(self, quotas: list[tuple[int, int]]) -> int:
         """Read up to `quota` further due deliveries of each webhook. Returns how many there were."""
         moment = time.monotonic()
-        limits = {}
+        wanted = []
+        held: list[int] = []
         for webhook_id, quota in quotas:
             lane = self.lanes[webhook_id]
             if moment - lane.rewound_at >= REWIND_SECONDS:
                 lane.rewind()
-            # At the start stands what is held already.
-            limits[webhook_id] = quota + (len(lane.held) if lane.after == START else 0)
-        rows = due.load([(webhook_id, limit, self.lanes[webhook_id].after) for webhook_id, limit in limits.items()])
-        found = dict.fromkeys(limits, 0)
-        new = 0
+            wanted.append((webhook_id, quota, lane.after))
+            held += lane.held
+        found = dict.fromkeys((webhook_id for webhook_id, _quota in quotas), 0)
+        rows = due.load(wanted, held)
         for one in rows:
             lane = self.lanes[one.webhook_id]
             found[one.webhook_id] += 1
             lane.after = one.place
-            if one.id in lane.held:
-                continue
-            new += 1
             # One whose predecessor is due later, after a pause or a jump of the clock, is read again after that.
             if one.behind is None or one.behind in lane.held:
                 lane.held.add(one.id)
                 lane.waiting.append(one)
-        for webhook_id, limit in limits.items():
-            if found[webhook_id] < limit:
+        for webhook_id, quota in quotas:
+            if found[webhook_id] < quota:
                 self.lanes[webhook_id].rewind()
-        return new
+        return len(rows)
 
     def start(self) -> float:
         """Start what may start now, in turn over organisations and their webhooks.
@@ -266,6 +302,7 @@ class Drain:
             self.lanes[webhook_id].forget_window()
             self.lanes[webhook_id].probing = webhook_id in written.stopped
         for webhook_id in written.stopped:
+            self.lanes[webhook_id].settled = False
             self.lanes[webhook_id].forget_waiting()
         for result in results:
             lane = self.lanes[result.delivery.webhook_id]
@@ -302,20 +339,28 @@ class Drain:
         self.stream.close()
 
 
-def share(by_organisation: dict[int, list[tuple[int, int]]], room: int) -> list[tuple[int, int]]:
-    """(webhook, quota) so that organisations get equal parts of `room`, and an organisation's webhooks of its part."""
-    quotas: list[tuple[int, int]] = []
-    organisations = list(by_organisation)
+def share(wanted: dict[int, list[tuple[int, int]]], waiting: dict[int, int], ahead: int) -> list[tuple[int, int]]:
+    """How many to read of each webhook, as (webhook, quota).
+
+    `wanted` are (webhook, quota) by organisation, `waiting` how many an organisation has at hand. Each organisation may
+    have an equal part of `ahead`, however much others have; what nobody needs goes to those who want more.
+    """
+    organisations = list(wanted)
     random.shuffle(organisations)
-    for place, organisation_id in enumerate(organisations):
-        webhooks = by_organisation[organisation_id]
-        part = max(1, room // (len(organisations) - place))
+    part = ahead // max(1, len(wanted.keys() | waiting.keys()))
+    demand = {pk: sum(quota for _webhook, quota in wanted[pk]) for pk in organisations}
+    given = {pk: min(demand[pk], max(0, part - waiting.get(pk, 0))) for pk in organisations}
+    spare = ahead - sum(waiting.values()) - sum(given.values())
+    quotas: list[tuple[int, int]] = []
+    for pk in organisations:
+        more = max(0, min(demand[pk] - given[pk], spare))
+        spare -= more
+        room = given[pk] + more
+        webhooks = wanted[pk]
         random.shuffle(webhooks)
-        for index, (webhook_id, wanted) in enumerate(webhooks):
-            given = min(wanted, max(1, part // (len(webhooks) - index)), room)
-            if given <= 0:
-                return quotas
-            quotas.append((webhook_id, given))
-            part -= given
-            room -= given
+        for index, (webhook_id, quota) in enumerate(webhooks):
+            own = min(quota, max(1, room // (len(webhooks) - index)), room)
+            if own > 0:
+                quotas.append((webhook_id, own))
+                room -= own
     return quotas

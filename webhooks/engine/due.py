@@ -8,7 +8,7 @@ it is, it does not hide others. What is held blocks nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,34 +41,39 @@ WHERE webhook.state = 'active' AND webhook.archived_at IS NULL AND organisation.
 ORDER BY webhook.id
 """
 
+#: The delivery right before `d` in its lane that still blocks it.
+BEHIND = """(
+    SELECT b.id FROM {delivery} AS b
+    WHERE d.kind = 'event' AND b.webhook_id = d.webhook_id AND b.conversation_id = d.conversation_id
+      AND b.blocks AND b.seq < d.seq AND b.state <> 'held'
+    ORDER BY b.seq DESC LIMIT 1
+)"""
+
+#: What `made` takes, of a delivery `due` and its `event`. Times as text, in expressions: see `in_utc`.
+COLUMNS = """
+    due.id, due.webhook_id, due.organisation_id, due.event_id, due.kind, due.conversation_id, due.format,
+    due.format_version, due.attempt_count, due.blocks, due.behind, {due_at},
+    event.type, event.seq, event.data, {recorded_at}, event.actor_kind, event.actor_id, event.actor_label
+"""
+
 #: Due deliveries of one webhook after a place in their order, but for those whose lane has a head that is due later.
-_DUE = """
-SELECT d.id, d.webhook_id, d.organisation_id, d.event_id, d.kind, d.conversation_id, d.format, d.format_version,
-       d.attempt_count, d.blocks, d.next_attempt_at,
-       (
-           SELECT b.id FROM {delivery} AS b
-           WHERE d.kind = 'event' AND b.webhook_id = d.webhook_id AND b.conversation_id = d.conversation_id
-             AND b.blocks AND b.seq < d.seq AND b.state <> 'held'
-           ORDER BY b.seq DESC LIMIT 1
-       ) AS behind
-FROM {delivery} AS d
-WHERE d.webhook_id = {webhook_id} AND d.state = 'pending' AND d.next_attempt_at <= {moment}
-  AND (d.next_attempt_at, d.id) > ({after_at}, {after_id})
+_DUE = f"""
+SELECT d.*, {BEHIND} AS behind
+FROM {{delivery}} AS d
+WHERE d.webhook_id = {{webhook_id}} AND d.state = 'pending' AND d.next_attempt_at <= {{moment}}
+  AND (d.next_attempt_at, d.id) > ({{after_at}}, {{after_id}}) AND {{not_held}}
   AND (
-      SELECT b.next_attempt_at FROM {delivery} AS b
+      SELECT b.next_attempt_at FROM {{delivery}} AS b
       WHERE d.kind = 'event' AND b.webhook_id = d.webhook_id AND b.conversation_id = d.conversation_id
         AND b.blocks AND b.seq < d.seq AND b.state <> 'held'
       ORDER BY b.seq LIMIT 1
   ) > d.next_attempt_at IS NOT TRUE
 ORDER BY d.next_attempt_at, d.id
-LIMIT {quota}
+LIMIT {{quota}}
 """
 
-_WITH_EVENT = """
-SELECT due.id, due.webhook_id, due.organisation_id, due.event_id, due.kind, due.conversation_id, due.format,
-       due.format_version, due.attempt_count, due.blocks, due.behind, {due_at},
-       event.type, event.seq, event.data, {recorded_at}, event.actor_kind, event.actor_id, event.actor_label
-FROM {due} JOIN {event} AS event ON event.id = due.event_id
+_WITH_EVENT = f"""
+SELECT {COLUMNS} FROM {{due}} JOIN {{event}} AS event ON event.id = due.event_id
 ORDER BY due.next_attempt_at, due.id
 """
 
@@ -153,16 +158,18 @@ def _list(document: Any) -> list[float] | None:
     return found
 
 
-def load(wanted: Sequence[tuple[int, int, tuple[str, int]]]) -> list[Due]:
-    """Due deliveries of each (webhook, at most so many, after this place), oldest first."""
+def load(wanted: Sequence[tuple[int, int, tuple[str, int]]], held: Collection[int] = ()) -> list[Due]:
+    """Due deliveries of each (webhook, at most so many, after this place), oldest first, but for those in `held`."""
     if not wanted:
         return []
     moment = sql.moment(now())
-    rows = _load_postgresql(wanted, moment) if sql.vendor() == "postgresql" else _load_sqlite(wanted, moment)
-    return [_made(row) for row in rows]
+    read = _load_postgresql if sql.vendor() == "postgresql" else _load_sqlite
+    return [made(row) for row in read(wanted, moment, sql.numbers(held))]
 
 
-def _load_postgresql(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any) -> list[tuple[Any, ...]]:
+def _load_postgresql(
+    wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any, held: Any
+) -> list[tuple[Any, ...]]:
     columns = {"webhook_id": "bigint", "quota": "integer", "after_at": "timestamptz", "after_id": "bigint"}
     given, parameters = sql.rows_of(
         "wanted", columns, [(webhook_id, quota, f"{at}+00", pk) for webhook_id, quota, (at, pk) in wanted]
@@ -173,34 +180,39 @@ def _load_postgresql(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment:
         .replace("{after_at}", "wanted.after_at")
         .replace("{after_id}", "wanted.after_id")
         .replace("{moment}", "CAST(%s AS timestamptz)")
+        .replace("{not_held}", "d.id <> ALL(%s::bigint[])")
     )
-    statement = given + (
-        _WITH_EVENT.replace("{due}", f"wanted CROSS JOIN LATERAL ({one}) AS due")
-        .replace("{due_at}", "CAST(due.next_attempt_at AT TIME ZONE 'UTC' AS text)")
-        .replace("{recorded_at}", "CAST(event.created_at AT TIME ZONE 'UTC' AS text)")
-    )
-    return sql.run(statement, [*parameters, moment])
+    statement = given + _WITH_EVENT.replace("{due}", f"wanted CROSS JOIN LATERAL ({one}) AS due")
+    return sql.run(in_utc(statement), [*parameters, moment, held])
 
 
-def _load_sqlite(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any) -> list[tuple[Any, ...]]:
+def _load_sqlite(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any, held: Any) -> list[tuple[Any, ...]]:
     parts = []
-    parameters: list[Any] = []
+    parameters: list[Any] = [held]
     for webhook_id, quota, (after_at, after_id) in wanted:
-        one = _DUE
+        one = _DUE.replace("{not_held}", "d.id NOT IN (SELECT id FROM held)")
         for name in ("webhook_id", "moment", "after_at", "after_id", "quota"):
             one = one.replace(f"{{{name}}}", "%s")
         parts.append(f"SELECT * FROM ({one})")
         parameters += [webhook_id, moment, after_at, after_id, quota]
-    statement = (
-        _WITH_EVENT.replace("{due}", f"({' UNION ALL '.join(parts)}) AS due")
-        # As expressions, because Django's converter of the columns takes longer than all the rest.
-        .replace("{due_at}", "due.next_attempt_at || ''")
-        .replace("{recorded_at}", "event.created_at || ''")
-    )
-    return sql.run(statement, parameters)
+    given = "WITH held(id) AS MATERIALIZED (SELECT value FROM json_each(%s))"
+    statement = given + _WITH_EVENT.replace("{due}", f"({' UNION ALL '.join(parts)}) AS due")
+    return sql.run(in_utc(statement), parameters)
 
 
-def _made(row: tuple[Any, ...]) -> Due:
+def in_utc(statement: str) -> str:
+    """Fill in the times of `COLUMNS`.
+
+    As expressions, because the converters that psycopg and Django have for columns take longer than all the rest.
+    """
+    for name, column in (("{due_at}", "due.next_attempt_at"), ("{recorded_at}", "event.created_at")):
+        postgresql = f"CAST({column} AT TIME ZONE 'UTC' AS text)"
+        statement = statement.replace(name, postgresql if sql.vendor() == "postgresql" else f"{column} || ''")
+    return statement
+
+
+def made(row: tuple[Any, ...]) -> Due:
+    """A delivery from `COLUMNS`."""
     event = Recorded(
         row[3],
         row[12],
@@ -211,7 +223,7 @@ def _made(row: tuple[Any, ...]) -> Due:
         row[17],
         row[18],
     )
-    return Due(*row[:11], (row[11], row[0]), event)  # type: ignore[call-arg]  # the columns of the statement, in order
+    return Due(*row[:11], (row[11], row[0]), event)  # type: ignore[call-arg]  # as many as `COLUMNS` names
 
 
 def put_off(delivery_id: int, until: datetime) -> None:

@@ -35,6 +35,8 @@ class Lane:
     """Waiting deliveries of a webhook, how many are under way, and how it does."""
 
     organisation_id: int = 0
+    #: Its settings have been read, and it may be sent to.
+    settled: bool = False
     waiting: deque[Due] = field(default_factory=deque)
     in_flight: int = 0
     retries_in_flight: int = 0
@@ -67,6 +69,7 @@ class Lane:
 
     def settle(self, wanting: Wanting) -> None:
         """Take over the webhook's present settings."""
+        self.settled = True
         self.organisation_id = wanting.organisation_id
         self.retry_delays = wanting.retry_delays
         self.probing = wanting.breaker_level > 0

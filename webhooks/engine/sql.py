@@ -10,6 +10,7 @@ import orjson
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from conversations.models import Event
+from core.models import Sequence
 from organisations.models import Organisation
 from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Subscription, Tally, Webhook
 
@@ -20,6 +21,7 @@ TABLES = {
     "webhook": Webhook._meta.db_table,
     "subscription": Subscription._meta.db_table,
     "organisation": Organisation._meta.db_table,
+    "sequence": Sequence._meta.db_table,
     "lease": Lease._meta.db_table,
     "tally": Tally._meta.db_table,
     "total": EngineTotal._meta.db_table,

@@ -103,7 +103,7 @@ def test_events_before_the_subscription_are_not_delivered(acme: Cast, endpoint: 
 
 def test_positions_have_no_gaps_and_follow_the_order(acme: Cast) -> None:
     say(acme, "one", "two", "three")
-    while dispatch.dispatch(limit=2):
+    while dispatch.dispatch(limit=2).events:
         pass
     rows = list(Event.objects.order_by("id").values_list("position", flat=True))
     assert rows == list(range(1, len(rows) + 1))

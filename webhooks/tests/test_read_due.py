@@ -35,7 +35,7 @@ def record_events(cast: Cast, count: int, conversations: int) -> None:
         )
         for number in range(1, count + 1)
     )
-    while dispatch.dispatch():
+    while dispatch.dispatch().events:
         pass
 
 
