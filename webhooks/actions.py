@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, connections, models, router, transaction
+from django.db import IntegrityError, models, transaction
 from django.utils.translation import gettext as _
 
 from conversations.events import EVENT_TYPES
@@ -23,6 +23,7 @@ from core.signing import new_secret, secret_bytes
 from core.text import clean_text
 from organisations.audit import record_audit
 from organisations.models import Organisation
+from webhooks.copies import copy_all, fresh
 from webhooks.custom_headers import clean_headers, dump_headers
 from webhooks.models import Delivery, Subscription, Webhook
 from webhooks.signals import wake_engine
@@ -187,7 +188,7 @@ def resend_delivery(*, delivery: Delivery, actor: Actor) -> Delivery:
     with transaction.atomic():
         webhook = _sendable(delivery.webhook)
         names = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
-        values = {name: getattr(delivery, name) for name in names} | _fresh()
+        values = {name: getattr(delivery, name) for name in names} | fresh(Delivery.Kind.RESEND)
         copy = Delivery(**values | {"copy": secrets.randbits(62) + 1})
         copy.save(force_insert=True)
         record_audit(actor, "delivery.resend", delivery, data={"webhook": str(webhook.pk), "resend": str(copy.pk)})
@@ -203,7 +204,7 @@ def resend_failed_since(*, webhook: Webhook, actor: Actor, since: datetime, unti
     """
     with transaction.atomic():
         locked = _sendable(webhook)
-        made = _copy_failed(locked, since, until or now())
+        made = copy_all(failed_since(locked, since, until), Delivery.Kind.RESEND)
         if made:
             facts = {"since": since.isoformat(), "until": until.isoformat() if until else None, "made": made}
             record_audit(actor, "webhook.resend_failed", locked, data=facts)
@@ -417,58 +418,3 @@ _STATE_VERBS = {Webhook.State.PAUSED: "webhook.pause", Webhook.State.DISABLED: "
 def _set_state(webhook: Webhook, state: Webhook.State, reason: str) -> None:
     webhook.state, webhook.state_reason, webhook.state_changed_at = state, reason, now()
     webhook.save(update_fields=["state", "state_reason", "state_changed_at"])
-
-
-def _fresh() -> dict[str, Any]:
-    """What a resend does not share with the delivery it repeats, but for `copy`."""
-    moment = now()
-    return {
-        "kind": Delivery.Kind.RESEND.value,
-        "state": Delivery.State.PENDING.value,
-        "next_attempt_at": moment,
-        "attempt_count": 0,
-        "blocks": False,
-        "last_status_code": None,
-        "last_error": "",
-        "created_at": moment,
-        "finished_at": None,
-    }
-
-
-#: A random number above 0 for each row.
-_RANDOM = {
-    "postgresql": "(random() * 4611686018427387904)::bigint + 1",
-    "sqlite": "(random() & 4611686018427387903) + 1",
-}
-
-
-def _copy_failed(webhook: Webhook, since: datetime, until: datetime) -> int:
-    """INSERT … SELECT of fresh copies, since there may be hundreds of thousands. Returns how many."""
-    connection = connections[router.db_for_write(Delivery)]
-    quote = connection.ops.quote_name
-    fresh = _fresh()
-    columns = []
-    chosen = []
-    values = []
-    for field in Delivery._meta.concrete_fields:
-        if field.primary_key:
-            continue
-        column = quote(str(field.column))
-        columns.append(column)
-        if field.attname == "copy":
-            chosen.append(_RANDOM[connection.vendor])
-        elif field.attname in fresh:
-            chosen.append("%s")
-            values.append(field.get_db_prep_save(fresh[field.attname], connection))
-        else:
-            chosen.append(f"source.{column}")
-    failed = failed_since(webhook, since, until).order_by().values("pk")
-    inner, params = failed.query.get_compiler(connection=connection).as_sql()
-    table = quote(Delivery._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(chosen)} FROM {table} AS source "
-            f"WHERE source.{quote('id')} IN ({inner}) ORDER BY source.{quote('id')}",
-            [*values, *params],
-        )
-        return cursor.rowcount
