@@ -8,6 +8,8 @@ import time
 from datetime import datetime, timedelta
 from typing import cast
 
+from django.db import DataError, IntegrityError
+
 from core.clock import now
 from core.loops import Run
 from core.outbound import Outcome, Stream
@@ -18,7 +20,7 @@ from webhooks.engine.due import Due
 from webhooks.engine.lane import Lane
 from webhooks.engine.leases import Leases
 from webhooks.engine.outgoing import Directory, Endpoint, build
-from webhooks.engine.record import Result
+from webhooks.engine.record import Result, Written
 from webhooks.engine.schedule import GONE
 
 log = logging.getLogger("webio.deliveries")
@@ -257,8 +259,8 @@ class Drain:
         return False
 
     def put_off(self, lane: Lane, delivery: Due) -> None:
-        """A delivery that we cannot build is our fault: it uses up no attempt and is looked at again later."""
-        log.exception("delivery could not be built", extra={"facts": {"delivery": delivery.id}})
+        """A delivery that we cannot handle is our fault: it uses up no attempt and is looked at again later."""
+        log.exception("delivery could not be handled", extra={"facts": {"delivery": delivery.id}})
         due.put_off(delivery.id, now() + OUR_FAULT)
         lane.held.discard(delivery.id)
         lane.forget_followers(delivery)
@@ -282,10 +284,15 @@ class Drain:
         lane = self.lanes[delivery.webhook_id]
         lane.ended(delivery, outcome)
         self.in_flight[delivery.organisation_id] -= 1
-        result = record.judge(delivery, outcome, attempted_at, strict, lane.retry_delays)
+        try:
+            result = record.judge(delivery, outcome, attempted_at, strict, lane.retry_delays)
+        except Exception:
+            self.release(lane, delivery)
+            self.put_off(lane, delivery)
+            return
         # One that still blocks its lane does so until that is written: before, reading lets the next one through.
-        if delivery.lane is not None and not result.blocks:
-            lane.busy.discard(delivery.lane)
+        if not result.blocks:
+            self.release(lane, delivery)
         if not self.results:
             self.oldest_result = time.monotonic()
         if outcome.status == GONE or lane.probing or lane.tripping:
@@ -293,11 +300,16 @@ class Drain:
             self.oldest_result = 0.0
         self.results.append(result)
 
+    def release(self, lane: Lane, delivery: Due) -> None:
+        """The next one of its conversation may start."""
+        if delivery.lane is not None:
+            lane.busy.discard(delivery.lane)
+
     def flush(self) -> None:
         """Write the outcomes at hand."""
         results, self.results = self.results, []
         tripping = {result.delivery.webhook_id for result in results if self.lanes[result.delivery.webhook_id].tripping}
-        written = record.write(results, self.slot, tripping)
+        written = self.write(results, tripping)
         for webhook_id in written.stopped | written.healed:
             self.lanes[webhook_id].forget_window()
             self.lanes[webhook_id].probing = webhook_id in written.stopped
@@ -307,8 +319,8 @@ class Drain:
         for result in results:
             lane = self.lanes[result.delivery.webhook_id]
             lane.held.discard(result.delivery.id)
-            if result.blocks and result.delivery.lane is not None:
-                lane.busy.discard(result.delivery.lane)
+            if result.blocks:
+                self.release(lane, result.delivery)
                 lane.forget_followers(result.delivery)
             elif result.delivery.attempt_count and result.delivery.blocks:
                 self.freed = True
@@ -327,6 +339,19 @@ class Drain:
                         }
                     },
                 )
+
+    def write(self, results: list[Result], tripping: set[int]) -> Written:
+        """Write outcomes; one that cannot be written is put off and takes no other with it."""
+        try:
+            return record.write(results, self.slot, tripping)
+        except (DataError, IntegrityError, ArithmeticError, TypeError, ValueError):
+            if len(results) > 1:
+                middle = len(results) // 2
+                first = self.write(results[:middle], tripping)
+                return first.merged(self.write(results[middle:], tripping))
+            log.exception("outcome could not be written", extra={"facts": {"delivery": results[0].delivery.id}})
+            due.put_off(results[0].delivery.id, now() + OUR_FAULT)
+            return Written(0)
 
     def finish(self) -> None:
         """Leave what has not started, wait for what has, write everything, give up the leases."""

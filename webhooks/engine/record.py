@@ -125,6 +125,12 @@ class Written:
     stopped: set[int] = field(default_factory=set)
     healed: set[int] = field(default_factory=set)
 
+    def merged(self, other: Written) -> Written:
+        """Both together; `other` was written later."""
+        return Written(
+            self.counted + other.counted, (self.stopped - other.healed) | other.stopped, self.healed | other.healed
+        )
+
 
 def write(results: Sequence[Result], slot: int = 0, tripping: Collection[int] = ()) -> Written:
     """Write attempts and outcomes in one transaction.

@@ -19,7 +19,7 @@ from core.clock import now
 from core.outbound import Outcome
 from organisations.models import WebioToken
 from webhooks.actions import pause_webhook, resume_webhook, rotate_secret
-from webhooks.engine import dispatch
+from webhooks.engine import dispatch, record
 from webhooks.engine.schedule import DELAYS, JITTER, RETRY_AFTER_MAXIMUM, next_delay, retry_after
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
@@ -349,3 +349,26 @@ def test_what_was_read_before_a_pause_is_held(acme: Cast, endpoint: Endpoint) ->
         step(drain)
     assert endpoint.asked == []
     assert set(Delivery.objects.values_list("state", flat=True)) == {"held"}
+
+
+def test_an_outcome_that_cannot_be_written_takes_no_other_with_it(
+    acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_webhook(acme, callback_url=endpoint.url)
+    for number in range(5):
+        say(acme, str(number), address=f"44700000000{number}")
+    write_row = record._row
+    poison = Event.objects.filter(type="inboundMessage").latest("id").pk
+
+    def poisoned(result: record.Result, finished: datetime) -> tuple[object, ...]:
+        if result.delivery.event_id == poison:
+            raise OverflowError("a date that no calendar has")
+        return write_row(result, finished)
+
+    monkeypatch.setattr(record, "_row", poisoned)
+    deliver()
+    assert Delivery.objects.filter(state="delivered").count() == 4
+    left = Delivery.objects.get(event_id=poison)
+    assert (left.state, left.attempt_count) == ("pending", 0)
+    assert left.next_attempt_at is not None
+    assert left.next_attempt_at > now()
