@@ -40,7 +40,10 @@ QUEUED = timedelta(seconds=15)
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop: its name, the dotted path of its django-q task, the cluster it runs in and how many run at once."""
+    """A loop: its name, the dotted path of its django-q task, the cluster it runs in and how many run at once.
+
+    One that has nothing to do for long says that none should run.
+    """
 
     name: str
     task: str
@@ -96,7 +99,12 @@ def alive(name: str) -> int:
 
 
 def silent_seconds(name: str) -> float:
-    """How long no run of a loop has been alive: 0 while one is, infinite when none has ever been queued."""
+    """How long no run of a loop has been alive: infinite when none has ever been queued.
+
+    0 while one is, or none should be.
+    """
+    if not LOOPS[name].slots():
+        return 0.0
     last = Slot.objects.filter(name=name).aggregate(last=Max("lease_until"))["last"]
     return math.inf if last is None else max(0.0, (now() - last).total_seconds())
 
@@ -141,7 +149,8 @@ class Run:
 def hold(name: str) -> Iterator[Run | None]:
     """Hold a slot of a loop for one slice; None when all are taken. On leaving, a successor is queued.
 
-    No successor is queued when the process is told to stop, and none for a slot that was lost.
+    No successor is queued when the process is told to stop or the loop has nothing to do, and none for a slot that
+    was lost.
     """
     close_old_connections()
     run = _acquire(name)
@@ -154,7 +163,7 @@ def hold(name: str) -> Iterator[Run | None]:
         finally:
             mine = Slot.objects.filter(pk=run.slot_id, holder=run.holder)
             over = now()
-            if _stopping.is_set():
+            if _stopping.is_set() or not LOOPS[name].slots():
                 mine.update(holder="", lease_until=over, queued_until=over)
             elif mine.update(holder="", lease_until=over, queued_until=over + QUEUED):
                 enqueue(LOOPS[name].task, LOOPS[name].cluster)

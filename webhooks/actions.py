@@ -25,7 +25,7 @@ from organisations.audit import record_audit
 from organisations.models import Organisation
 from webhooks.copies import copy_all, fresh
 from webhooks.custom_headers import clean_headers, dump_headers
-from webhooks.models import Delivery, Subscription, Webhook
+from webhooks.models import Delivery, Replay, Subscription, Webhook
 from webhooks.signals import wake_engine
 
 #: How long the old secret signs beside the new one.
@@ -356,8 +356,11 @@ def _save(webhook: Webhook, changed: list[str] | None = None) -> None:
 
 def _cancel(webhook: Webhook) -> int:
     """Cancel what is still to be sent. The attempt of a request that is under way is kept, but superseded."""
+    moment = now()
+    replays = Replay.objects.filter(webhook=webhook, state__in=[Replay.State.RUNNING, Replay.State.PAUSED])
+    replays.update(state=Replay.State.CANCELLED, finished_at=moment)
     unsent = Delivery.objects.filter(webhook=webhook, state__in=[Delivery.State.PENDING, Delivery.State.HELD])
-    return unsent.update(state=Delivery.State.CANCELLED, next_attempt_at=None, blocks=False, finished_at=now())
+    return unsent.update(state=Delivery.State.CANCELLED, next_attempt_at=None, blocks=False, finished_at=moment)
 
 
 def _subscribe(webhook: Webhook, events: list[str]) -> None:

@@ -11,11 +11,12 @@ class WebhooksConfig(AppConfig):
         from core import loops
         from organisations import navigation
         from organisations.roles import Permission
-        from webhooks import metrics, retention, signals  # noqa: F401
+        from webhooks import metrics, replay, replaying, retention, signals  # noqa: F401
         from webhooks.tasks import install_schedules
 
         post_migrate.connect(install_schedules, dispatch_uid="webhooks.install_schedules")
         loops.register(loops.Loop(signals.LOOP, "webhooks.tasks.drain", "deliveries", lambda: settings.DELIVERY_DRAINS))
+        loops.register(loops.Loop(replay.LOOP, "webhooks.tasks.replay", "webio", replaying.wanted))
         navigation.register(
             *(
                 navigation.Entry(navigation.INTEGRATIONS, order, label, f"integrations:{name}", permission)

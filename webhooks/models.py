@@ -346,7 +346,7 @@ class Replay(models.Model):
     #: How many there were to be sent when it began, and how many have been made.
     total = models.PositiveBigIntegerField(_("total"), default=0)
     made = models.PositiveBigIntegerField(_("made"), default=0)
-    #: Id of the last delivery that was looked at: it goes on behind it.
+    #: Id of the event of the last delivery that was looked at: it goes on behind it.
     position = models.BigIntegerField(default=0, editable=False)
     actor_kind = models.CharField(max_length=16, editable=False)
     actor_id = models.CharField(max_length=64, blank=True, editable=False)

@@ -1,4 +1,4 @@
-"""How long attempts, deliveries and events are kept: each organisation decides.
+"""How long attempts, deliveries and events are kept: each organisation decides. Tallies are kept as long for all.
 
 Pending and held deliveries never go, nor do events that the engine has not taken yet or that have any delivery left.
 """
@@ -14,8 +14,10 @@ from django.db.models import Exists, OuterRef, QuerySet
 from conversations.models import Event
 from core.retention import Policy, register
 from organisations.models import Organisation
-from webhooks.models import Attempt, Delivery
+from webhooks.models import Attempt, Delivery, Replay, Tally
 
+#: Charts look back 30 days; people who compare months, further.
+TALLIES_KEPT = timedelta(days=90)
 FINISHED = (Delivery.State.DELIVERED, Delivery.State.FAILED, Delivery.State.CANCELLED)
 
 
@@ -43,12 +45,25 @@ def deliveries(organisation: Organisation, before: datetime) -> QuerySet[Deliver
     )
 
 
+def replays(organisation: Organisation, before: datetime) -> QuerySet[Replay]:
+    """Replays that were finished before."""
+    return Replay.objects.filter(organisation=organisation, finished_at__lt=before)
+
+
 def events(organisation: Organisation, before: datetime) -> QuerySet[Event]:
     """Events that were taken by the engine and have no delivery left."""
     rows = Event.objects.filter(organisation=organisation, created_at__lt=before, position__isnull=False)
     return rows.filter(~Exists(Delivery.objects.filter(event=OuterRef("pk"))))
 
 
+def tallies(moment: datetime) -> Iterator[QuerySet[Tally]]:
+    """Tallies of long ago, organisation by organisation: so begins the index of their times."""
+    for organisation in Organisation.objects.order_by("pk").iterator():
+        yield Tally.objects.filter(organisation=organisation, period__lt=moment - TALLIES_KEPT)
+
+
 register(Policy("attempts", each("attempt_retention_days", attempts), ("attempted_at", "pk")))
 register(Policy("deliveries", each("delivery_retention_days", deliveries), ("created_at", "pk")))
+register(Policy("replays", each("delivery_retention_days", replays), ("finished_at", "pk")))
 register(Policy("events", each("event_retention_days", events), ("created_at", "pk")))
+register(Policy("tallies", tallies, ("period", "pk")))

@@ -9,7 +9,9 @@ from django_q.models import Schedule
 
 from core import loops
 from core.wakeup import Waiter
+from webhooks import replaying
 from webhooks.engine.drain import Drain
+from webhooks.replay import LOOP as REPLAYS
 from webhooks.signals import LOOP
 from webhooks.stranded import settle_stranded
 
@@ -24,6 +26,12 @@ def drain() -> dict[str, int]:
             return {"sent": Drain(run.slot_id).run(run, waiter) if run is not None else 0}
     finally:
         waiter.close()
+
+
+def replay() -> dict[str, int]:
+    """One slice of working replays off. Returns how many deliveries were made; a surplus call returns at once."""
+    with loops.hold(REPLAYS) as run:
+        return {"made": replaying.work(run) if run is not None else 0}
 
 
 def sweep() -> dict[str, int]:

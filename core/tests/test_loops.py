@@ -120,6 +120,20 @@ def test_without_slots_nobody_runs(slots: list[int]) -> None:
     assert queued() == 0
 
 
+def test_a_loop_that_has_nothing_more_to_do_queues_no_successor_and_starts_at_once_again(slots: list[int]) -> None:
+    slots[0] = 1
+    moment = now()
+    with held_at(moment):
+        loops.ensure(NAME)
+        OrmQ.objects.all().delete()
+        with loops.hold(NAME) as run:
+            assert run is not None
+            slots[0] = 0
+        assert (queued(), loops.ensure(NAME), loops.silent_seconds(NAME)) == (0, 0, 0.0)
+        slots[0] = 1
+        assert loops.ensure(NAME) == 1
+
+
 def test_leaving_frees_the_slot_and_queues_the_successor(slots: list[int]) -> None:
     slots[0] = 1
     loops.ensure(NAME)

@@ -48,12 +48,13 @@ print(Event.objects.filter(position=None).count(), Delivery.objects.exclude(stat
 
 
 KEEP_ALIVE = """
+import sys
 import time
 import django
 django.setup()
 from core import loops
 while True:
-    loops.ensure("deliveries")
+    loops.ensure(sys.argv[1])
     time.sleep(0.5)
 """
 

@@ -10,7 +10,7 @@ from django_q.models import Schedule
 from conversations.models import Event
 from core import retention, tasks
 from core.clock import now
-from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.models import Attempt, Delivery, Replay, Webhook
 
 
 def make_webhook(cast):
@@ -78,6 +78,24 @@ def test_each_organisation_keeps_for_its_own_time(acme, globex):
     retention.run()
     assert list(Delivery.objects.values_list("pk", flat=True)) == [theirs.pk]
     assert ours.pk != theirs.pk
+
+
+def test_finished_replays_go_with_deliveries_and_unfinished_ones_stay(acme):
+    acme.organisation.delivery_retention_days = 90
+    acme.organisation.save()
+    webhook = make_webhook(acme)
+
+    def made(days, finished):
+        at = now() - timedelta(days=days)
+        values = {"state": "done", "finished_at": at} if finished else {"state": "paused"}
+        return Replay.objects.create(
+            organisation=acme.organisation, webhook=webhook, until=at, created_at=at, actor_kind="system", **values
+        )
+
+    _gone, kept = made(91, finished=True), [made(89, finished=True), made(91, finished=False)]
+    deleted, _done = retention.run()
+    assert deleted["replays"] == 1
+    assert set(Replay.objects.all()) == set(kept)
 
 
 def test_small_batches_reach_everything(acme, monkeypatch):

@@ -40,7 +40,8 @@ def work_and_cluster(environment: dict[str, str]) -> Iterator[tuple[Endpoint, Cl
         endpoint.delay = 0.02
         python(environment, "manage.py", "migrate", "--verbosity", "0")
         python(environment, "-c", MAKE, endpoint.url, str(EVENTS))
-        keep_alive = subprocess.Popen([sys.executable, "-c", KEEP_ALIVE], env=environment, cwd=settings.BASE_DIR)
+        command = [sys.executable, "-c", KEEP_ALIVE, "deliveries"]
+        keep_alive = subprocess.Popen(command, env=environment, cwd=settings.BASE_DIR)
         cluster = Cluster(environment)
         try:
             yield endpoint, cluster
