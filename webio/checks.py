@@ -78,7 +78,7 @@ def check_proxies(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
 
 @register()
 def check_limits(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """E007 API_RATE_LIMIT, E008 BROKER_URL, E009 WEBHOOKS_PER_ORGANISATION."""
+    """E007 API_RATE_LIMIT, E008 BROKER_URL, E009 WEBHOOKS_PER_ORGANISATION, E011 EVENTS_WAIT_SECONDS."""
     found: list[CheckMessage] = []
     if not RATE.fullmatch(settings.API_RATE_LIMIT):
         found.append(Error("API_RATE_LIMIT must be 0 or like 1000/minute.", id="webio.E007"))
@@ -86,4 +86,6 @@ def check_limits(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Chec
         found.append(Error("BROKER_URL must begin with redis:// or rediss://.", id="webio.E008"))
     if settings.WEBHOOKS_PER_ORGANISATION < 1:
         found.append(Error("WEBHOOKS_PER_ORGANISATION must be at least 1.", id="webio.E009"))
+    if not 0 <= settings.EVENTS_WAIT_SECONDS <= 30:
+        found.append(Error("EVENTS_WAIT_SECONDS must be from 0 to 30.", id="webio.E011"))
     return found

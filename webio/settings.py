@@ -241,6 +241,8 @@ OUTBOUND_ALLOWED_NETWORKS = env.list("OUTBOUND_ALLOWED_NETWORKS", default=[])
 OUTBOUND_PROXY = env.str("OUTBOUND_PROXY", default="")
 #: CA certificates that endpoints are verified against; empty for the usual public ones.
 OUTBOUND_CA_FILE = env.str("OUTBOUND_CA_FILE", default="")
+#: How long a pull of events may wait at most, seconds; up to 30. Less for a proxy that gives up earlier, 0 for never.
+EVENTS_WAIT_SECONDS = env.int("EVENTS_WAIT_SECONDS", default=30)
 WEBHOOKS_PER_ORGANISATION = env.int("WEBHOOKS_PER_ORGANISATION", default=32)
 #: Bearer token for /metrics; empty: only this machine may read it.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from webhooks.api import views
+from webhooks.api import events, views
 
 urlpatterns = [
     path("webhooks", views.WebhooksView.as_view(), name="api-webhooks"),
@@ -12,5 +12,5 @@ urlpatterns = [
     path("webhooks/<str:pk>/deliveries", views.DeliveriesView.as_view(), name="api-deliveries"),
     path("deliveries/<str:pk>", views.DeliveryView.as_view(), name="api-delivery"),
     path("deliveries/<str:pk>/resend", views.ResendView.as_view(), name="api-delivery-resend"),
-    path("events", views.EventsView.as_view(), name="api-events"),
+    path("events", events.EventsView.as_view(), name="api-events"),
 ]

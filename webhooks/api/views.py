@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core import signing
 from django.db import transaction
 from django.db.models import Prefetch
 from django.utils.translation import gettext as _
@@ -12,19 +11,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from conversations.events import EVENT_TYPES
-from conversations.models import Event
 from conversations.wire import identifier, moment
 from core.errors import Invalid
 from organisations.api.docs import documented, listed
 from organisations.api.fields import Nothing
-from organisations.api.paging import limit_of, page
+from organisations.api.paging import page
 from organisations.api.views import ApiView, empty, find_or_404
 from webhooks import actions
 from webhooks.api import examples
 from webhooks.api.serializers import (
     CreateWebhook,
     DeliveryShape,
-    EventsShape,
     RotateSecret,
     TryShape,
     TryWebhook,
@@ -32,7 +29,6 @@ from webhooks.api.serializers import (
     WebhookShape,
 )
 from webhooks.models import Attempt, Delivery, Webhook
-from webhooks.payloads import standard
 from webhooks.testing import CUSTOM_VALUE, try_webhook
 
 READ = "webhooks:read"
@@ -361,45 +357,3 @@ class ResendView(OneDelivery):
         self.read(Nothing)
         made = actions.resend_delivery(delivery=self.delivery, actor=self.actor)
         return Response(delivery_shape(made), status=201)
-
-
-class EventsView(ApiView):
-    """The same events by pull, for receivers behind a firewall."""
-
-    scopes = {"GET": "events:read"}
-    parameters = ("after", "limit")
-
-    @documented(
-        "Pull events",
-        scope="events:read",
-        answer=EventsShape,
-        tag="Events",
-        parameters={
-            "after": "`next` of an earlier answer; without it from the oldest event kept",
-            "limit": "1 to 200, 50 by default",
-        },
-        example={"next": "MTI3:1vH3c", "more": False, "results": [examples.EVENT]},
-        operation_id="pullEvents",
-    )
-    def get(self, request: Request) -> Response:
-        limit = limit_of(request.query_params)
-        signer = signing.Signer(salt=f"events:{self.organisation.pk}")
-        text = request.query_params.get("after")
-        position = 0
-        if text is not None:
-            try:
-                position = int(signer.unsign(text))
-            except (signing.BadSignature, ValueError):
-                raise Invalid.field("after", _("Is not a cursor of this organisation's events.")) from None
-        # By position, which the engine gives: ids commit out of order, and a late one would be skipped.
-        rows = Event.objects.filter(organisation=self.organisation, position__gt=position, type__in=EVENT_TYPES)
-        found = list(rows.order_by("position")[: limit + 1])
-        given = found[:limit]
-        last = given[-1].position if given else position
-        return Response(
-            {
-                "next": signer.sign(str(last)),
-                "more": len(found) > limit,
-                "results": [standard(event) for event in given],
-            }
-        )

@@ -29,6 +29,7 @@ CHECKS = (
 @pytest.mark.django_db(transaction=True)
 def test_every_call_answers_as_documented(live_server: LiveServer, settings: Any, tmp_path: Path) -> None:
     settings.API_RATE_LIMIT = "0"
+    settings.EVENTS_WAIT_SECONDS = 0
     cast = make_cast("acme")
     create_webhook(
         organisation=cast.organisation,

@@ -57,6 +57,8 @@ def test_good_settings_pass(production: Any) -> None:
         ("API_RATE_LIMIT", "0/minute", "webio.E007"),
         ("BROKER_URL", "amqp://localhost", "webio.E008"),
         ("WEBHOOKS_PER_ORGANISATION", 0, "webio.E009"),
+        ("EVENTS_WAIT_SECONDS", -1, "webio.E011"),
+        ("EVENTS_WAIT_SECONDS", 31, "webio.E011"),
     ],
 )
 def test_a_bad_setting_is_named(production: Any, name: str, value: object, code: str) -> None:
