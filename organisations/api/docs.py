@@ -46,6 +46,11 @@ def _problem(status: int) -> OpenApiResponse:
     return OpenApiResponse(ProblemShape, description=MEANINGS[status])
 
 
+def _answer(status: int, description: str, shape: Any, example: Any) -> OpenApiResponse:
+    examples = [OpenApiExample("Example", value=example, status_codes=[status])] if example is not None else []
+    return OpenApiResponse(shape, description=description, examples=examples)
+
+
 def listed(shape: type[serializers.Serializer[Any]]) -> Any:
     """The serializer of a page of `shape`."""
     return inline_serializer(
@@ -75,10 +80,12 @@ def documented(
     description: str = "",
     operation_id: str | None = None,
     media: Sequence[str] = (),
+    others: Mapping[int, tuple[str, Any, Any]] | None = None,
 ) -> Callable[[F], F]:
     """Describe one method of a view.
 
-    `media` names further types of the answer, `problems` the answers besides those that its kind of call always has.
+    `media` names further types of the answer, `problems` the answers besides those that its kind of call always has,
+    `others` the description, shape and example of answers of another status that are no problems.
     """
     codes = {401, 403, 429, *problems}
     if parameters or paged or body is not None or post:
@@ -89,11 +96,9 @@ def documented(
         codes |= {409, 422}
     answers: dict[Any, Any] = {}
     if answer is not None or not media:
-        answers[status] = OpenApiResponse(
-            answer,
-            description=summary,
-            examples=[OpenApiExample("Example", value=example, status_codes=[status])] if example is not None else [],
-        )
+        answers[status] = _answer(status, summary, answer, example)
+    for code, (told_as, shape, sample) in (others or {}).items():
+        answers[code] = _answer(code, told_as, shape, sample)
     for name in media:
         answers[(status, name)] = OpenApiResponse(
             OpenApiTypes.BINARY if name == "application/pdf" else OpenApiTypes.STR, description=summary

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.utils import extend_schema_field
@@ -125,6 +127,24 @@ class Amount(serializers.Field[Decimal, Any, str, Any]):
 
     def to_representation(self, value: Any) -> str:
         return f"{value:.2f}"
+
+
+@extend_schema_field({"type": "string", "format": "date-time", "example": "2026-01-31T09:00:00Z"})
+class Moment(serializers.Field[datetime, Any, str, Any]):
+    """An ISO 8601 time with a zone."""
+
+    def to_internal_value(self, data: Any) -> datetime:
+        try:
+            found = parse_datetime(data) if isinstance(data, str) else None
+            if found is not None and found.tzinfo is not None:
+                # In the years 1 and 9999 a zone can lead out of the calendar.
+                return found.astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+        raise serializers.ValidationError(_("Must be an ISO 8601 time with a zone, such as 2026-01-31T09:00:00Z."))
+
+    def to_representation(self, value: Any) -> str:
+        return str(value.isoformat())
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {"type": "string", "maxLength": 1000}})

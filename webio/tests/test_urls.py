@@ -18,6 +18,7 @@ from organisations.models import Invitation, Membership, Role, User
 from organisations.people import invite
 from organisations.scopes import SCOPES
 from payments.actions import record_payment
+from webhooks.replay import start_replay
 from webhooks.tests.conftest import make_delivery, make_webhook
 
 OWNERS = {Role.OWNER}
@@ -100,6 +101,7 @@ def ids_of(cast: Cast) -> dict[str, int]:
         "webhooks": webhook.pk,
         "deliveries": delivery.pk,
         "log": delivery.pk,
+        "replays": start_replay(webhook=webhook, actor=SYSTEM).pk,
         "sandbox": cast.conversation.pk,
         "keys": cast.api_key.pk,
         "people": Membership.objects.get(organisation=cast.organisation, user=cast.viewer).pk,
