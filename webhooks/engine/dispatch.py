@@ -96,8 +96,8 @@ def dispatch(limit: int = BATCH, *, wait: bool = False, place: tuple[int, int] =
         if counter is None:
             return Dispatched()
         if sql.vendor() == "postgresql":
-            return _dispatch_postgresql(limit, counter.value, place, room)
-        return _dispatch_sqlite(limit, counter.value, place, room)
+            return _dispatch_postgresql(limit, counter, place, room)
+        return _dispatch_sqlite(limit, counter, place, room)
 
 
 def waiting() -> bool:
@@ -133,9 +133,11 @@ def _dispatch_sqlite(limit: int, value: int, place: tuple[int, int], room: int) 
     return Dispatched(len(taken), [due.made(row) for row in rows])
 
 
-def _counter(wait: bool) -> Sequence | None:
-    rows = Sequence.objects.select_for_update(skip_locked=not wait).filter(name=POSITIONS)
-    counter = rows.first()
-    if counter is None and Sequence.objects.get_or_create(name=POSITIONS)[1]:
-        counter = rows.first()
-    return counter
+def _counter(wait: bool) -> int | None:
+    """Lock the counter. Returns the last position given, None when somebody else holds the counter."""
+    lock = "" if sql.vendor() == "sqlite" else "FOR NO KEY UPDATE" if wait else "FOR NO KEY UPDATE SKIP LOCKED"
+    read = f"SELECT value FROM {{sequence}} WHERE name = %s {lock}"
+    rows = sql.run(read, [POSITIONS])
+    if not rows and Sequence.objects.get_or_create(name=POSITIONS)[1]:
+        rows = sql.run(read, [POSITIONS])
+    return rows[0][0] if rows else None

@@ -75,19 +75,20 @@ class Drain:
         if descriptor is not None:
             self.stream.watch(descriptor)
         look_at = looked_at = place_at = 0.0
-        found = False
+        found = hinted = False
         while run.go_on():
             moment = time.monotonic()
             if moment >= place_at:
                 place_at = moment + PLACE_SECONDS
                 self.settle(run.place())
             if moment >= look_at or self.freed or (found and self.hungry()):
-                found = self.look()
+                found, hinted = self.look(hinted), False
                 looked_at = time.monotonic()
                 look_at = looked_at + (BUSY_SECONDS if found else POLL_SECONDS)
             soonest = self.start()
             self.collect(min(soonest, waiter.poll_seconds if self.idle() else FLUSH_SECONDS))
             if waiter.woken():
+                hinted = descriptor is not None
                 # While busy not at every hint: on SQLite our own commits are hints too.
                 look_at = 0.0 if self.idle() else min(look_at, looked_at + BUSY_SECONDS)
         self.finish()
@@ -120,17 +121,20 @@ class Drain:
         """What is held for a webhook."""
         return self.lanes.setdefault(webhook_id, Lane())
 
-    def look(self) -> bool:
+    def look(self, hinted: bool = False) -> bool:
         """Take new events and read due deliveries. Returns whether there was anything.
 
-        An event that comes while nothing else happens is sent without a further look at the database.
+        An event that comes while nothing else happens is sent without a further look at the database. `hinted`:
+        somebody said that there are events.
         """
         self.freed = False
         idle = self.idle()
         waiting = self.waiting()
         # With much at hand, new deliveries are left to reading, which shares fairly.
         room = AHEAD - sum(waiting.values()) if self.hungry() else 0
-        taken = dispatch.dispatch(wait=idle, place=self.place, room=room) if dispatch.waiting() else Dispatched()
+        taken = Dispatched()
+        if hinted or dispatch.waiting():
+            taken = dispatch.dispatch(wait=idle, place=self.place, room=room)
         whole = len(taken.fresh) < room and self.accept(taken.fresh, waiting)
         if idle and taken.events and whole:
             return True
