@@ -11,9 +11,11 @@ from django.utils.translation import gettext as _
 
 from conversations.events import EVENT_TYPES
 from organisations.roles import Permission
-from webhooks.models import Webhook
+from webhooks.incidents import incidents
+from webhooks.models import Tally, Webhook
 from webhooks.panel.views.base import IntegrationView
 from webhooks.samples import sample_bodies
+from webhooks.tallies import Figures, by_webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,12 @@ class Overview(IntegrationView):
     def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         webhooks = list(Webhook.objects.filter(organisation=self.organisation, archived_at=None))
         steps = self.steps(webhooks) if self.may(Permission.WEBHOOKS_MANAGE) else []
+        found = by_webhook(Tally.objects.filter(organisation=self.organisation))
         return self.page(
             "webhooks/overview.html",
-            webhooks=webhooks,
-            trouble=[webhook for webhook in webhooks if webhook.failing_since or webhook.state != Webhook.State.ACTIVE],
+            webhooks=[(webhook, found.get(webhook.pk, Figures())) for webhook in webhooks],
+            incidents=incidents(webhooks),
+            figures=sum(found.values(), Figures()),
             steps=[] if all(step.done for step in steps) else steps,
         )
 

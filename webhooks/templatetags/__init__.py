@@ -1,0 +1,1 @@
+"""How the pages of the panel and of the admin write figures."""
