@@ -27,10 +27,13 @@ from webhooks.actions import (
     webhook_limit,
 )
 from webhooks.custom_headers import headers_of
+from webhooks.incidents import incidents
 from webhooks.models import Webhook
+from webhooks.panel.charts import charts_of, labels, when
 from webhooks.panel.forms import NewWebhookForm, WebhookForm, WebhookTestForm, add_refusal
 from webhooks.panel.views.base import IntegrationView, WebhookView
 from webhooks.samples import Sample, sample_bodies
+from webhooks.tallies import PERIODS, history, total
 
 RECENT = 10
 
@@ -94,11 +97,13 @@ class WebhookCreate(IntegrationView):
 
 
 class WebhookDetail(WebhookView):
-    """One webhook: its settings, how it fares, what it was sent last."""
+    """One webhook: how it fares, what it was sent last, its settings."""
 
     permission = Permission.WEBHOOKS_VIEW
 
     def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        period = PERIODS.get(request.GET.get("period", ""), PERIODS["24h"])
+        buckets = history(self.webhook, period)
         recent = []
         if self.may(Permission.DELIVERIES_VIEW):
             recent = list(self.webhook.deliveries.order_by("-pk")[:RECENT])
@@ -108,6 +113,13 @@ class WebhookDetail(WebhookView):
             events=[EVENT_TYPES[name] for name in events_of(self.webhook)],
             header_names=list(headers_of(self.webhook)),
             deliveries=recent,
+            incident=next(iter(incidents([self.webhook])), None),
+            periods=PERIODS.values(),
+            period=period,
+            figures=total(buckets),
+            charts=charts_of(buckets, period),
+            labels=labels(buckets, period),
+            rows=[(when(bucket, period), bucket.figures) for bucket in reversed(buckets)],
         )
 
 
