@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 from core.errors import Conflict
 from organisations.roles import Permission
 from webhooks.actions import failed_since, resend_delivery, resend_failed_since
+from webhooks.gaps import followers, waits_of
 from webhooks.models import Delivery, Webhook
 from webhooks.panel.curl import as_curl
 from webhooks.panel.forms import DeliveryFilterForm, SinceForm
@@ -92,6 +93,8 @@ class DeliveryDetail(IntegrationView):
             delivery=delivery,
             webhook=delivery.webhook,
             attempts=attempts,
+            waits=waits_of(delivery),
+            followers=followers(delivery),
             sent=sent,
             curl=as_curl("POST", sent.url, sent.headers, sent.body),
             siblings=list(again.exclude(pk=delivery.pk).order_by("-pk")[:PAGE_SIZE]),
