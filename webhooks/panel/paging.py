@@ -11,7 +11,6 @@ from django.db.models import Q
 from django.http import Http404
 
 from organisations.models import Organisation
-from webhooks.models import Delivery
 
 PAGE_SIZE = 50
 
@@ -20,12 +19,12 @@ PAGE_SIZE = 50
 class Page:
     """Rows of one page; `older` is the cursor of the next one, "" on the last."""
 
-    rows: list[Delivery]
+    rows: list[Any]
     older: str
 
 
 def page_of(queryset: Any, organisation: Organisation, cursor: str, *, by_time: bool) -> Page:
-    """The page of deliveries behind `cursor`, "" for the newest.
+    """The page of deliveries, or of other rows, behind `cursor`, "" for the newest.
 
     One webhook's log is read in the order of its ids, an organisation's in the order of time (`by_time`), each along
     its index. Cursors are signed for the organisation; raises `Http404` for a forged or foreign one.

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from webhooks.panel.views import catalogue, deliveries, testing, webhooks
+from webhooks.panel.views import catalogue, deliveries, replays, testing, webhooks
 
 app_name = "integrations"
 
@@ -18,6 +18,13 @@ webhook_urls = [
     ),
     path("deliveries/", deliveries.WebhookDeliveries.as_view(), name="deliveries"),
     path("deliveries/resend-failed/", deliveries.ResendFailed.as_view(), name="resend_failed"),
+    path("replays/", replays.ReplayList.as_view(), name="replays"),
+    path("replays/start/", replays.ReplayStart.as_view(), name="replay_start"),
+    path("replays/<int:replay_id>/", replays.ReplayDetail.as_view(), name="replay"),
+    *(
+        path(f"replays/<int:replay_id>/{verb}/", replays.ReplaySwitch.as_view(), {"verb": verb}, name=f"replay_{verb}")
+        for verb in replays.ReplaySwitch.VERBS
+    ),
 ]
 
 urlpatterns = [
