@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench setup clean
+.PHONY: demo test check bench soak setup clean
 
 demo: $(VENV)/runtime.stamp ## Run everything on sample data. Ctrl-C ends it.
 	@$(BIN)/python manage.py demo $(ARGS)
@@ -16,6 +16,9 @@ check: $(VENV)/dev.stamp ## Format, lint, types, layers, templates, migrations, 
 
 bench: $(VENV)/dev.stamp ## Print what the platform can do on this machine.
 	@$(BIN)/python -m benchmarks
+
+soak: $(VENV)/dev.stamp ## Record and deliver while everything is killed again and again.
+	@$(BIN)/python -m soak $(ARGS)
 
 setup: $(VENV)/dev.stamp ## Only set up.
 

@@ -28,7 +28,7 @@ def checks() -> list[tuple[str, list[str], dict[str, str]]]:
     return [
         ("format", [str(BIN / "ruff"), "format", "--check", "."], {}),
         ("lint", [str(BIN / "ruff"), "check", "."], {}),
-        ("types", [str(BIN / "mypy"), *APPS, "testing", "benchmarks"], {"DEMO": "1"}),
+        ("types", [str(BIN / "mypy"), *APPS, "testing", "benchmarks", "soak"], {"DEMO": "1"}),
         ("templates", [str(BIN / "djade"), "--target-version", "5.2", "--check", *templates], {}),
         ("layers", [str(BIN / "lint-imports")], {"DEMO": "1"}),
         ("migrations", [*manage, "makemigrations", "--check", "--dry-run"], {"DEMO": "1"}),

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Receiver:
             served.close()
 
     @staticmethod
-    def _read(reader: object, number: int) -> Received | None:
+    def _read(reader: BinaryIO, number: int) -> Received | None:
         first = reader.readline().decode("latin-1").split()
         if len(first) != 3:
             return None
@@ -113,7 +114,8 @@ class Receiver:
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         body = reader.read(int(headers.get("content-length", 0)))
-        return Received(*first, headers, body, time.monotonic(), number)
+        method, target, version = first
+        return Received(method, target, version, headers, body, time.monotonic(), number)
 
 
 def answer(status: int = 200, body: bytes = b"ok", headers: str = "", *, keep: bool = True) -> Behaviour:
