@@ -14,10 +14,12 @@ from core.errors import Conflict
 from organisations.roles import Permission
 from webhooks.actions import failed_since, resend_delivery, resend_failed_since
 from webhooks.gaps import followers, waits_of
+from webhooks.incidents import incidents
 from webhooks.models import Delivery, Webhook
 from webhooks.panel.curl import as_curl
 from webhooks.panel.forms import DeliveryFilterForm, SinceForm
 from webhooks.panel.paging import PAGE_SIZE, page_of
+from webhooks.panel.replay_form import carried
 from webhooks.panel.requests import request_of
 from webhooks.panel.views.base import IntegrationView, WebhookView
 
@@ -28,7 +30,7 @@ COUNT_MAX = 10_000
 class LogMixin:
     """The log with its filters, of one webhook or of all."""
 
-    def log(self: Any, webhook: Webhook | None) -> HttpResponse:
+    def log(self: Any, webhook: Webhook | None, **context: Any) -> HttpResponse:
         query = self.request.GET
         form = DeliveryFilterForm(query, organisation=self.organisation, webhook=webhook)
         rows = Delivery.objects.filter(organisation=self.organisation)
@@ -56,6 +58,8 @@ class LogMixin:
             filtered=bool(newest),
             first=not query.get("before"),
             every=webhook is None,
+            replay=carried(form),
+            **context,
         )
 
 
@@ -74,7 +78,8 @@ class WebhookDeliveries(LogMixin, WebhookView):
     permission = Permission.DELIVERIES_VIEW
 
     def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        return self.log(self.webhook)
+        stopped = [self.webhook] if self.webhook.state != Webhook.State.ACTIVE else []
+        return self.log(self.webhook, incident=next(iter(incidents(stopped)), None))
 
 
 class DeliveryDetail(IntegrationView):
