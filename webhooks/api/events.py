@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core import signing
 from django.db import DatabaseError, close_old_connections
+from django.db.models import Max
 from django.utils.translation import gettext as _
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -29,6 +30,8 @@ from webhooks.payloads import standard
 
 log = logging.getLogger("webio.waiting")
 
+#: In place of a cursor: the end.
+LATEST = "latest"
 #: The longest `wait`.
 WAIT_MOST = 30
 #: When to ask again if all places to wait are taken.
@@ -57,7 +60,8 @@ class EventsView(ApiView):
         description="With `wait`, an answer without events comes only when that time is over, or when there is no "
         "place to wait: then with `Retry-After`.",
         parameters={
-            "after": "`next` of an earlier answer; without it from the oldest event kept",
+            "after": "`next` of an earlier answer, or `latest` for what comes from now on; without it from the oldest "
+            "event kept",
             "limit": "1 to 200, 50 by default",
             "wait": "0 to 30, 0 by default: for how many seconds to wait for an event when there is none",
         },
@@ -93,6 +97,8 @@ class EventsView(ApiView):
     def _position(self, cursor: str | None) -> int:
         if cursor is None:
             return 0
+        if cursor == LATEST:
+            return Event.objects.filter(organisation=self.organisation).aggregate(last=Max("position"))["last"] or 0
         try:
             return int(self._signer.unsign(cursor))
         except (signing.BadSignature, ValueError):

@@ -124,6 +124,23 @@ def test_an_old_cursor_gives_the_same_again_and_the_new_behind_it(client: Client
     assert texts(pull(client, acme, start)) == ["one", "two"]
 
 
+def test_latest_begins_behind_all_there_is(client: Client, acme: Cast, globex: Cast) -> None:
+    say(acme, "old")
+    say(globex, "of others, later")
+    found = pull(client, acme, "latest")
+    assert (found["more"], found["results"]) == (False, [])
+    say(acme, "new")
+    assert texts(pull(client, acme, found["next"])) == ["new"]
+    assert pull(client, acme, "latest")["next"] == pull(client, acme, found["next"])["next"]
+
+
+def test_latest_of_no_events_is_the_beginning(client: Client, acme: Cast) -> None:
+    Event.objects.all().delete()
+    found = pull(client, acme, "latest")
+    say(acme, "first")
+    assert texts(pull(client, acme, found["next"])) == ["first"]
+
+
 def test_with_no_events_at_all_there_is_a_cursor_to_begin_with(client: Client, acme: Cast) -> None:
     Event.objects.all().delete()
     found = pull(client, acme)
