@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from core.signing import Signature, verify
 
+#: Whoever posts to an address with this end is told that the system behind it is down.
+DOWN = "/warehouse"
 #: What the sample customers' systems know, for custom value requests.
 VALUES: dict[str, str | float | bool] = {
     "balance": "150.50",
@@ -58,8 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
             facts: dict[str, Any] = json.loads(body)
         except ValueError:
             facts = {}
-        self._tell(facts.get("type", "?"), _summary(facts), verdict)
-        self._answer(200, {"received": True})
+        down = urlsplit(self.path).path.endswith(DOWN)
+        self._tell(facts.get("type", "?"), _summary(facts), f"{verdict} · answered 503" if down else verdict)
+        if down:
+            self._answer(503, {"error": "warehouse is down"})
+        else:
+            self._answer(200, {"received": True})
 
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)

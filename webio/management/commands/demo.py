@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management import call_command
@@ -27,8 +26,8 @@ from organisations.scopes import SCOPES
 from webhooks.actions import create_webhook
 from webhooks.models import Webhook
 from webio import ports
-from webio.demo import data
-from webio.demo.receiver import Receiver
+from webio.demo import data, history
+from webio.demo.receiver import DOWN, Receiver
 
 KEY_NAME = "demo"
 READY_SECONDS = 60
@@ -92,24 +91,29 @@ class Command(BaseCommand):
         return {"DEMO": "1", **{name: os.environ.get(name, value) for name, value in defaults.items()}}
 
     def endpoints(self, organisations: list[Organisation], port: int) -> dict[str, str]:
-        """Path → secret of each sample webhook; missing webhooks are made, with every event."""
-        secrets = {}
-        for organisation in organisations:
-            path = f"/{organisation.slug}"
-            url = f"http://127.0.0.1:{port}{path}"
-            webhook = Webhook.objects.filter(organisation=organisation, callback_url=url, archived_at=None).first()
-            if webhook is None:
-                has_values = Webhook.objects.filter(organisation=organisation, custom_values=True, archived_at=None)
-                webhook, _secret = create_webhook(
-                    organisation=organisation,
-                    actor=SYSTEM,
-                    name="Demo receiver",
-                    callback_url=url,
-                    events=list(EVENT_TYPES),
-                    custom_values=not has_values.exists(),
-                )
-            secrets[urlsplit(url).path] = webhook.secret
+        """Path → secret of each sample webhook; missing webhooks are made, with every event and a past."""
+        secrets = {f"/{one.slug}": self.endpoint(one, "Demo receiver", f"/{one.slug}", port) for one in organisations}
+        path = f"/{organisations[0].slug}{DOWN}"
+        secrets[path] = self.endpoint(organisations[0], "Warehouse (always down)", path, port)
         return secrets
+
+    def endpoint(self, organisation: Organisation, name: str, path: str, port: int) -> str:
+        """The secret of the webhook for this path of the receiver, which is made when it is missing."""
+        url = f"http://127.0.0.1:{port}{path}"
+        webhook = Webhook.objects.filter(organisation=organisation, callback_url=url, archived_at=None).first()
+        if webhook is None:
+            down = path.endswith(DOWN)
+            has_values = Webhook.objects.filter(organisation=organisation, custom_values=True, archived_at=None)
+            webhook, _secret = create_webhook(
+                organisation=organisation,
+                actor=SYSTEM,
+                name=name,
+                callback_url=url,
+                events=["payment", "moveToQueue", "setStatus"] if down else list(EVENT_TYPES),
+                custom_values=not down and not has_values.exists(),
+            )
+            self.say(f"Made {history.make(webhook, down=down)} past deliveries of {organisation.name}: {name} …")
+        return webhook.secret
 
     def new_key(self, organisation: Organisation) -> str:
         """A fresh API key for the printed commands; the one of the last run is revoked."""
