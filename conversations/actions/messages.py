@@ -36,7 +36,7 @@ def new_outbound(conversation: Conversation, body: str, actor: Actor) -> Message
     message = Message(
         organisation_id=conversation.organisation_id,
         conversation=conversation,
-        channel_id=conversation.channel_id,
+        channel=conversation.channel,
         direction=Message.Direction.OUTBOUND,
         state=Message.State.PENDING,
         body=body,
