@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy as _
 
 from core.admin import LargeTableMixin
 from organisations.staff import HistoryAdmin, HistoryInline, OrganisationFilter
-from webhooks import actions
-from webhooks.models import Attempt, Delivery, Subscription, Webhook
+from webhooks import actions, replay
+from webhooks.models import Attempt, Delivery, Replay, Subscription, Webhook
 
 
 class SubscriptionInline(HistoryInline):
@@ -106,6 +106,36 @@ class DeliveryAdmin(LargeTableMixin, HistoryAdmin):
     def resend(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         rows: QuerySet[Any] = queryset.select_related("webhook__organisation", "organisation")
         self.run(request, rows, lambda row, actor: actions.resend_delivery(delivery=row, actor=actor))
+
+
+@admin.register(Replay)
+class ReplayAdmin(HistoryAdmin):
+    """Past events being sent again. Tenants start replays; staff hold and end them."""
+
+    list_display = ("id", "organisation", "webhook", "state", "made", "total", "rate", "actor_label", "created_at")
+    list_select_related = ("organisation", "webhook")
+    list_filter = ("state", ("organisation", OrganisationFilter))
+    search_fields = ("webhook__name",)
+    actions = ("pause", "resume", "cancel")
+
+    def has_switch_permission(self, request: HttpRequest) -> bool:
+        """Replays are not changed by forms; holding and ending one asks for the right to change."""
+        return request.user.has_perm("webhooks.change_replay")
+
+    @admin.action(description=_("Pause selected replays"), permissions=["switch"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Replay]) -> None:
+        rows = queryset.select_related("organisation")
+        self.run(request, rows, lambda row, actor: replay.pause_replay(replay=row, actor=actor))
+
+    @admin.action(description=_("Resume selected replays"), permissions=["switch"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Replay]) -> None:
+        rows = queryset.select_related("organisation")
+        self.run(request, rows, lambda row, actor: replay.resume_replay(replay=row, actor=actor))
+
+    @admin.action(description=_("Cancel selected replays"), permissions=["switch"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Replay]) -> None:
+        rows = queryset.select_related("organisation")
+        self.run(request, rows, lambda row, actor: replay.cancel_replay(replay=row, actor=actor))
 
 
 @admin.register(Attempt)

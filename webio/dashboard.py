@@ -10,6 +10,7 @@ from django_q.brokers import get_broker
 from django_q.models import Failure
 
 from conversations.models import Event
+from core import loops
 from core.clock import now
 from core.models import Slot
 from organisations.models import Organisation
@@ -94,13 +95,19 @@ def health() -> Health:
             .select_related("organisation")
             .order_by("-state_changed_at")[:10]
         ),
-        slots=list(Slot.objects.order_by("name", "number")),
+        slots=wanted_slots(),
         failures=list(
             recent.filter(state=Delivery.State.FAILED).select_related("webhook", "organisation").order_by("-pk")[:10]
         ),
         task_failures=list(Failure.objects.order_by("-stopped").defer("args", "kwargs", "result")[:5]),
         volumes=[Volume(organisations[pk], count) for pk, count in counts.items()],
     )
+
+
+def wanted_slots() -> list[Slot]:
+    """The slots that somebody should hold: a loop that has nothing to do wants none."""
+    wanted = {name: loop.slots() for name, loop in loops.LOOPS.items()}
+    return [slot for slot in Slot.objects.order_by("name", "number") if slot.number < wanted.get(slot.name, 0)]
 
 
 def queue_depth(cluster: str) -> int | None:

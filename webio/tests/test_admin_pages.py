@@ -18,11 +18,13 @@ from conversations import actions as conversation_actions
 from conversations.models import Conversation, Event
 from core.actors import SYSTEM
 from core.clock import now
+from core.models import Slot
 from organisations.models import AuditEntry, Invitation, Organisation, User, WebioToken
 from payments.actions import record_payment
 from payments.models import Payment
 from webhooks.actions import create_webhook
-from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.models import Attempt, Delivery, Replay, Webhook
+from webhooks.replay import start_replay
 
 LIST_CEILING = 14
 PAGE_CEILING = 40
@@ -67,6 +69,7 @@ def full(acme: Cast, globex: Cast, delivery: Delivery) -> Cast:
     conversation_actions.add_note(**make, conversation_id=acme.conversation.pk, body="Note")
     conversation_actions.send_message(**make, conversation_id=acme.conversation.pk, body="Reply")
     record_payment(**make, conversation_id=acme.conversation.pk, amount=Decimal(5), currency="EUR")
+    start_replay(webhook=delivery.webhook, actor=SYSTEM, events=["payment"])
     Invitation.objects.create(
         organisation=acme.organisation, email="new@acme.example", token_hash=SECRETS[0], expires_at=now()
     )
@@ -159,6 +162,20 @@ def test_the_dashboard_names_failures_and_keeps_to_the_policy(
     assert "<script>" not in page
 
 
+def test_the_dashboard_misses_no_loop_that_has_nothing_to_do(
+    full: Cast, webhook: Webhook, staff_client: Client
+) -> None:
+    for name in ("deliveries", "replays"):
+        Slot.objects.create(name=name, number=0, lease_until=now(), queued_until=now())
+
+    def slots() -> list[str]:
+        return [slot.name for slot in staff_client.get(reverse("admin:index")).context["health"].slots]
+
+    assert slots() == ["deliveries"]
+    start_replay(webhook=webhook, actor=SYSTEM)
+    assert slots() == ["deliveries", "replays"]
+
+
 def run_action(client: Client, model: Any, action: str, *rows: Any) -> Any:
     data = {"action": action, "_selected_action": [row.pk for row in rows]}
     return client.post(url_of(model, "changelist"), data, follow=True)
@@ -187,6 +204,12 @@ def test_actions_call_the_verbs_and_are_audited(
 
     run_action(staff_client, Conversation, "reopen", full.conversation)
     assert last_audit() == ("conversation.reopen", "staff")
+    replay = start_replay(webhook=webhook, actor=SYSTEM)
+    for action, state in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
+        run_action(staff_client, Replay, action, replay)
+        replay.refresh_from_db()
+        assert (replay.state, last_audit()) == (state, (f"replay.{action}", "staff"))
+    assert "The replay is cancelled." in run_action(staff_client, Replay, "pause", replay).content.decode()
     run_action(staff_client, Delivery, "resend", delivery)
     assert Delivery.objects.filter(state="pending").count() == 1
     assert last_audit() == ("delivery.resend", "staff")
