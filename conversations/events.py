@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from conversations.models import Channel, Contact, Conversation, Event, Queue, Status
 from core.actors import current_actor
 from core.clock import now
+from core.trace import current_trace
 from organisations.models import Organisation, User
 
 #: Sent inside the transaction, after the rows are inserted. Argument: `events`, a list of `Event`.
@@ -198,6 +199,7 @@ def record(conversation: Conversation, changes: Sequence[Change], *, message: bo
     if not changes:
         return []
     snapshot = _snapshot(conversation, taken)
+    traced = traced_data()
     actor = current_actor()
     first = taken.seq - len(changes) + 1
     events = [
@@ -208,7 +210,7 @@ def record(conversation: Conversation, changes: Sequence[Change], *, message: bo
             type=change.type,
             seq=first + index,
             schema_version=SCHEMA_VERSION,
-            data={**snapshot, "facts": change.facts},
+            data={**snapshot, **traced, "facts": change.facts},
             actor_kind=actor.kind,
             actor_id=actor.id,
             actor_label=actor.label,
@@ -219,6 +221,12 @@ def record(conversation: Conversation, changes: Sequence[Change], *, message: bo
     Event.objects.bulk_create(events)
     recorded.send(sender=Event, events=events)
     return events
+
+
+def traced_data() -> dict[str, str]:
+    """What an event's data keeps of the trace it was recorded in: nothing without one. Bodies never tell it."""
+    trace = current_trace()
+    return {"trace": trace} if trace else {}
 
 
 def _related(conversation: Conversation, name: str, model: type[T], pk: int | None) -> T | None:

@@ -35,6 +35,7 @@ RESERVED = frozenset(
         "proxy-authorization",
         "proxy-connection",
         "te",
+        "traceparent",
         "trailer",
         "transfer-encoding",
         "upgrade",

@@ -23,6 +23,7 @@ from rest_framework.views import APIView
 
 from core.actors import Actor
 from core.errors import Invalid, NotFound
+from core.trace import tracing
 from organisations.api import idempotency, ratelimit
 from organisations.api.authentication import KeyAuthentication
 from organisations.api.fields import ID
@@ -184,7 +185,8 @@ class ApiView(APIView):
         self.headers = self.default_response_headers
         try:
             self.initial(wrapped, *args, **kwargs)
-            response = self.handler(wrapped, *args, **kwargs)
+            with tracing(request.headers.get("traceparent")):
+                response = self.handler(wrapped, *args, **kwargs)
         except Exception as error:
             response = self.handle_exception(error)
         self.response = self.finalize_response(wrapped, response, *args, **kwargs)

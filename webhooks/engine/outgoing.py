@@ -11,6 +11,7 @@ from django.db.models import Max
 from core.clock import now
 from core.outbound import Request, header_line
 from core.signing import Signer
+from core.trace import new_traceparent
 from organisations.models import WebioToken
 from webhooks.custom_headers import headers_of
 from webhooks.engine.due import Due
@@ -104,4 +105,6 @@ def build(delivery: Due, endpoint: Endpoint) -> Request:
     body = render(delivery.event, delivery.format, delivery.format_version)
     identifier = message_id(delivery.event_id, delivery.webhook_id)
     headers = endpoint.headers + signed_headers(endpoint.signer, identifier, body, int(time.time()))
+    if trace := delivery.event.data.get("trace"):
+        headers.append(f"traceparent: {new_traceparent(trace)}")
     return Request("POST", endpoint.url, headers, body, DEADLINE)
