@@ -7,12 +7,21 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from core.admin import LargeTableMixin
+from core.clock import now
 from organisations.staff import HistoryAdmin, HistoryInline, OrganisationFilter
 from webhooks import actions, replay
-from webhooks.models import Attempt, Delivery, Replay, Subscription, Webhook
+from webhooks.models import Attempt, Delivery, Durations, EngineTotal, Lease, Replay, Subscription, Tally, Webhook
+from webhooks.tallies import Figures, summary
+from webhooks.templatetags.figures import duration, percent
+
+#: The list of tallies.
+TALLIES = "admin:webhooks_tally_changelist"
 
 
 class SubscriptionInline(HistoryInline):
@@ -40,19 +49,37 @@ class WebhookAdmin(HistoryAdmin):
     list_filter = (
         "state",
         ("failing_since", admin.EmptyFieldListFilter),
+        ("breaker_until", admin.EmptyFieldListFilter),
         ("archived_at", admin.EmptyFieldListFilter),
         ("organisation", OrganisationFilter),
     )
     search_fields = ("name", "callback_url")
     # A callback URL's query may hold a key, and so do headers.
     exclude = ("secret", "previous_secret", "headers", "callback_url")
-    readonly_fields = ("address",)
+    readonly_fields = (
+        "address", "last_day", "last_success_at", "last_failure_at", "consecutive_failures", "failing_since",
+        "breaker_until", "breaker_level",
+    )  # fmt: skip
     inlines = (SubscriptionInline, DeliveryInline)
     actions = ("disable", "enable")
 
     @admin.display(description=_("callback URL"))
     def address(self, webhook: Webhook) -> str:
         return webhook.callback_url.partition("?")[0]
+
+    @admin.display(description=_("last 24 hours"))
+    def last_day(self, webhook: Webhook) -> str:
+        """What the panel's charts of the webhook begin with, and a link to the counts behind them."""
+        figures = summary(webhook.tallies.all())
+        if not figures.attempts:
+            return gettext("Nothing was sent.")
+        told = gettext("%(attempts)s attempts, %(rate)s accepted, median %(p50)s, p95 %(p95)s") % {
+            "attempts": figures.attempts,
+            "rate": percent(figures.rate),
+            "p50": duration(figures.p50),
+            "p95": duration(figures.p95),
+        }
+        return format_html('<a href="{}?webhook__id__exact={}">{}</a>', reverse(TALLIES), webhook.pk, told)
 
     def has_switch_permission(self, request: HttpRequest) -> bool:
         """Webhooks are not changed by forms; switching one still asks for the right to change."""
@@ -162,3 +189,63 @@ class AttemptAdmin(LargeTableMixin, HistoryAdmin):
         if digits.isascii() and digits.isdigit() and len(digits) < 19:
             return Attempt.objects.filter(delivery=int(digits))
         return None
+
+
+class FiguresAdmin(HistoryAdmin):
+    """Rows of counted attempts, with what they come to."""
+
+    @admin.display(description=_("success rate"))
+    def rate(self, row: Durations) -> str:
+        return percent(Figures.counted(row).rate)
+
+    @admin.display(description=_("median"))
+    def p50(self, row: Durations) -> str:
+        return duration(Figures.counted(row).p50)
+
+    @admin.display(description=_("p95"))
+    def p95(self, row: Durations) -> str:
+        return duration(Figures.counted(row).p95)
+
+
+@admin.register(Tally)
+class TallyAdmin(LargeTableMixin, FiguresAdmin):
+    """Attempts of a webhook in a quarter of an hour."""
+
+    list_display = ("period", "organisation", "webhook", "delivered", "failed", "rate", "p50", "p95")
+    list_select_related = ("organisation", "webhook")
+    list_filter = (("organisation", OrganisationFilter),)
+    date_hierarchy = "period"
+    search_help_text = _("Number of the tally or of its webhook")
+
+    def found_by(self, term: str) -> QuerySet[Tally] | None:
+        digits = term.removeprefix("#")
+        if digits.isascii() and digits.isdigit() and len(digits) < 19:
+            return Tally.objects.filter(webhook=int(digits))
+        return None
+
+
+@admin.register(EngineTotal)
+class EngineTotalAdmin(FiguresAdmin):
+    """Everything that the engine in one slot has ever done."""
+
+    list_display = ("slot", "delivered", "failed", "rate", "p50", "p95")
+    fixed_fields = ()
+
+
+@admin.register(Lease)
+class LeaseAdmin(HistoryAdmin):
+    """Which webhooks an engine serves now."""
+
+    list_display = ("webhook", "organisation", "until", "stands")
+    list_select_related = ("webhook__organisation",)
+    exclude = ("token",)
+    fixed_fields = ()
+    ordering = ("webhook",)
+
+    @admin.display(description=_("organisation"))
+    def organisation(self, lease: Lease) -> str:
+        return str(lease.webhook.organisation)
+
+    @admin.display(boolean=True, description=_("stands"))
+    def stands(self, lease: Lease) -> bool:
+        return lease.until > now()

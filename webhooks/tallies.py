@@ -15,7 +15,7 @@ from django.db.models.functions import Cast, ExtractHour, TruncDate
 from django.utils.translation import gettext_lazy as _
 
 from core.clock import now
-from webhooks.models import DURATION_BOUNDS, Tally, Webhook
+from webhooks.models import DURATION_BOUNDS, Durations, Tally, Webhook
 
 #: Columns of the classes of duration, in the order of `DURATION_BOUNDS`; the last class has no upper bound.
 CLASSES = (*(f"upto_{bound}" for bound in DURATION_BOUNDS), "longer")
@@ -34,6 +34,11 @@ class Figures:
     def of(cls, row: Mapping[str, Any]) -> Figures:
         """From a row of `SUMS`, which are empty over no rows."""
         return cls(row["sum_delivered"] or 0, row["sum_failed"] or 0, tuple(row[f"sum_{n}"] or 0 for n in CLASSES))
+
+    @classmethod
+    def counted(cls, counts: Durations) -> Figures:
+        """From one row of counts."""
+        return cls(counts.delivered, counts.failed, tuple(getattr(counts, name) for name in CLASSES))
 
     def __add__(self, other: Figures) -> Figures:
         classes = tuple(one + two for one, two in zip(self.classes, other.classes, strict=True))

@@ -14,7 +14,8 @@ from core import loops
 from core.clock import now
 from core.models import Slot
 from organisations.models import Organisation
-from webhooks.models import Delivery, Lease, Webhook
+from webhooks.models import Delivery, Lease, Tally, Webhook
+from webhooks.tallies import Figures, summary
 
 #: Figures are counted up to here; more is shown as "or more".
 LIMIT = 10_000
@@ -48,6 +49,8 @@ class Health:
     held: Figure
     undispatched: Figure
     oldest_due: datetime | None
+    hour: Figures
+    breakers: list[Webhook]
     failing: list[Webhook]
     stopped: list[Webhook]
     slots: list[Slot]
@@ -87,6 +90,13 @@ def health() -> Health:
         held=bounded(held),
         undispatched=bounded(Event.objects.filter(position=None)),
         oldest_due=due.order_by("next_attempt_at").values_list("next_attempt_at", flat=True).first(),
+        # The index of tallies' times begins with the organisation.
+        hour=summary(Tally.objects.filter(organisation__in=Organisation.objects.values("pk")), timedelta(hours=1)),
+        breakers=list(
+            webhooks.filter(state=Webhook.State.ACTIVE, breaker_until__gt=moment)
+            .select_related("organisation")
+            .order_by("-breaker_level", "pk")[:10]
+        ),
         failing=list(
             webhooks.exclude(failing_since=None).select_related("organisation").order_by("failing_since")[:10]
         ),

@@ -23,7 +23,8 @@ from organisations.models import AuditEntry, Invitation, Organisation, User, Web
 from payments.actions import record_payment
 from payments.models import Payment
 from webhooks.actions import create_webhook
-from webhooks.models import Attempt, Delivery, Replay, Webhook
+from webhooks.engine import tally
+from webhooks.models import Attempt, Delivery, Lease, Replay, Webhook
 from webhooks.replay import start_replay
 
 LIST_CEILING = 14
@@ -74,6 +75,8 @@ def full(acme: Cast, globex: Cast, delivery: Delivery) -> Cast:
         organisation=acme.organisation, email="new@acme.example", token_hash=SECRETS[0], expires_at=now()
     )
     WebioToken.objects.create(organisation=acme.organisation, token=SECRETS[1])
+    tally.add([(acme.organisation.pk, delivery.webhook_id, False, 20)], 0, now())
+    Lease.objects.create(webhook=delivery.webhook, token=1, until=now())
     return acme
 
 
