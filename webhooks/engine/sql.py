@@ -58,14 +58,14 @@ def numbers(values: Iterable[int]) -> Any:
 def rows_of(name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]]) -> tuple[str, list[Any]]:
     """`WITH name(columns) AS (…)` over given rows, and its parameters. `columns` maps names to PostgreSQL types.
 
-    On PostgreSQL all rows are one JSON parameter: psycopg takes longer to fill in thousands of marks than the server
-    takes for the statement.
+    On PostgreSQL each column is one parameter, an array: psycopg takes longer to fill in thousands of marks than the
+    server takes for the statement, and the server longer to read the same rows from JSON than to write them.
     """
     head = f"WITH {name}({', '.join(columns)}) AS "
     if vendor() == "postgresql":
-        kinds = ", ".join(f"{column} {kind}" for column, kind in columns.items())
-        parameter = orjson.dumps([dict(zip(columns, row, strict=True)) for row in rows]).decode()
-        return head + f"(SELECT * FROM json_to_recordset(CAST(%s AS json)) AS given({kinds}))", [parameter]
+        kinds = ", ".join(f"CAST(%s AS {kind}[])" for kind in columns.values())
+        arrays = [_array(values, kind) for values, kind in zip(zip(*rows, strict=True), columns.values(), strict=True)]
+        return head + f"(SELECT * FROM unnest({kinds}))", arrays
     marks = "(" + ", ".join(["%s"] * len(columns)) + ")"
     plain: list[Any] = []
     for row in rows:
@@ -75,6 +75,22 @@ def rows_of(name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]]
             else:
                 plain.append(moment(value) if isinstance(value, datetime) else value)
     return head + "(VALUES " + ", ".join([marks] * (len(plain) // len(columns))) + ")", plain
+
+
+def _array(values: Iterable[Any], kind: str) -> str:
+    """A PostgreSQL array as text (PostgreSQL manual, 8.15.6)."""
+    if kind == "boolean":
+        return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
+    if kind in ("text", "jsonb", "timestamptz"):
+        return "{" + ",".join(["NULL" if value is None else _quoted(value, kind) for value in values]) + "}"
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def _quoted(value: Any, kind: str) -> str:
+    element = orjson.dumps(value).decode() if kind == "jsonb" else str(value)
+    if "\\" in element or '"' in element:
+        element = element.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{element}"'
 
 
 def text(value: datetime | None) -> str | None:

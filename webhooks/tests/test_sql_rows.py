@@ -1,0 +1,47 @@
+"""Rows given to a statement arrive as they are, whatever is in them, on both databases."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from webhooks.engine import sql
+
+pytestmark = pytest.mark.django_db
+
+COLUMNS = {"id": "bigint", "note": "text", "document": "jsonb", "flag": "boolean", "at": "timestamptz"}
+TEXT = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
+def through_the_database(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows as a statement sees them."""
+    statement, parameters = sql.rows_of("given", COLUMNS, rows)
+    found = sql.run(statement + "SELECT id, note, document, flag, at FROM given ORDER BY id", parameters)
+    return [(pk, note, json.loads(document), bool(flag), at) for pk, note, document, flag, at in found]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(TEXT, st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))))
+def test_text_and_documents_come_through_unchanged(values: list[tuple[str | None, list[str]]]) -> None:
+    rows = [(number, note, document, number % 2 == 0, None) for number, (note, document) in enumerate(values)]
+    if rows:
+        assert through_the_database(rows) == rows
+
+
+@pytest.mark.parametrize(
+    "note", ['a "quoted" word', "back\\slash", "{a,b}", "NULL", "", "line\nbreak", "\t", "💡", None]
+)
+def test_what_arrays_give_a_meaning_to_comes_through_unchanged(note: str | None) -> None:
+    rows: list[tuple[Any, ...]] = [(1, note, [["x", note or ""]], True, None)]
+    assert through_the_database(rows) == rows
+
+
+def test_points_in_time_come_through_unchanged() -> None:
+    at = datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=UTC)
+    (row,) = through_the_database([(1, "", [], True, at)])
+    assert row[4] == (at if isinstance(row[4], datetime) else sql.moment(at))
