@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from webhooks.panel.views import catalogue, deliveries, replays, testing, webhooks
+from webhooks.panel.views import catalogue, deliveries, replays, testing, verifying, webhooks
 
 app_name = "integrations"
 
@@ -10,6 +10,7 @@ webhook_urls = [
     path("", webhooks.WebhookDetail.as_view(), name="webhook"),
     path("edit/", webhooks.WebhookUpdate.as_view(), name="webhook_edit"),
     path("test/", testing.WebhookTest.as_view(), name="webhook_test"),
+    path("verify/", verifying.WebhookVerify.as_view(), name="webhook_verify"),
     path("secret/", webhooks.WebhookRotateSecret.as_view(), name="webhook_secret"),
     path("delete/", webhooks.WebhookDelete.as_view(), name="webhook_delete"),
     *(

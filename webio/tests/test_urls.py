@@ -37,6 +37,7 @@ PANEL: dict[str, tuple[set[Any], int]] = {
     "integrations:webhook_add": (BUILDERS, 200),
     "integrations:webhook_edit": (BUILDERS, 200),
     "integrations:webhook_test": (BUILDERS, 200),
+    "integrations:webhook_verify": (BUILDERS, 200),
     "integrations:webhook_secret": (BUILDERS, 200),
     "integrations:webhook_delete": (BUILDERS, 200),
     **{f"integrations:webhook_{verb}": (BUILDERS, 405) for verb in ("pause", "resume", "disable", "enable")},
