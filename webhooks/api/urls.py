@@ -2,13 +2,14 @@
 
 from django.urls import path
 
-from webhooks.api import events, replays, views
+from webhooks.api import events, replays, statistics, views
 
 urlpatterns = [
     path("webhooks", views.WebhooksView.as_view(), name="api-webhooks"),
     path("webhooks/<str:pk>", views.WebhookView.as_view(), name="api-webhook"),
     path("webhooks/<str:pk>/secret", views.SecretView.as_view(), name="api-webhook-secret"),
     path("webhooks/<str:pk>/test", views.TryView.as_view(), name="api-webhook-test"),
+    path("webhooks/<str:pk>/statistics", statistics.StatisticsView.as_view(), name="api-webhook-statistics"),
     path("webhooks/<str:pk>/deliveries", views.DeliveriesView.as_view(), name="api-deliveries"),
     path("deliveries/<str:pk>", views.DeliveryView.as_view(), name="api-delivery"),
     path("deliveries/<str:pk>/resend", views.ResendView.as_view(), name="api-delivery-resend"),
