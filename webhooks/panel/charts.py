@@ -38,10 +38,11 @@ class Rect:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a series as an SVG path, broken where there was nothing, and its points."""
+    """A line of a series as an SVG path, broken where there was nothing, and the points that stand alone."""
 
     series: str
     path: str
+    dots: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def _durations(buckets: Sequence[Bucket], period: Period) -> Chart:
         scale=_scale(duration(value) for value in reversed(DECADES)),
         legend=[("p50", _("median")), ("p95", _("p95"))],
         rects=[],
-        lines=[Line(name, _path(values)) for name, values in series.items()],
+        lines=[_line(name, values) for name, values in series.items()],
         places=_places(
             buckets,
             period,
@@ -179,17 +180,22 @@ def _bar(series: str, number: int, count: int, below: float, height: float) -> R
     return Rect(series, _length(x), _length(HEIGHT - below - height), _length(place * FILLED), _length(height))
 
 
-def _path(values: Sequence[float | None]) -> str:
-    """Straight lines between neighbours; one alone is a dot, drawn as a line without length."""
-    steps, place, joined = [], WIDTH / len(values), False
-    for number, value in enumerate(values):
-        if value is None:
-            joined = False
+def _line(series: str, values: Sequence[float | None]) -> Line:
+    """Straight lines between neighbours. A dot is a line without length."""
+    place = WIDTH / len(values)
+    points = [
+        None if value is None else f"{_length(place * (number + 0.5))} {_length(HEIGHT * (1 - _height(value)))}"
+        for number, value in enumerate(values)
+    ]
+    path, dots = [], []
+    for before, point, after in zip([None, *points], points, [*points[1:], None], strict=False):
+        if point is None:
             continue
-        point = f"{_length(place * (number + 0.5))} {_length(HEIGHT * (1 - _height(value)))}"
-        steps.append(f"L{point}" if joined else f"M{point}L{point}")
-        joined = True
-    return "".join(steps)
+        if before is None and after is None:
+            dots.append(f"M{point}h0")
+        else:
+            path.append(f"M{point}" if before is None else f"L{point}")
+    return Line(series, "".join(path), "".join(dots))
 
 
 def _height(milliseconds: float) -> float:

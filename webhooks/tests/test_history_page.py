@@ -14,9 +14,9 @@ from conftest import Cast
 from core.clock import held_at, now
 from webhooks.engine import tally
 from webhooks.models import Webhook
-from webhooks.panel.charts import DECADES, nice
+from webhooks.panel.charts import DECADES, charts_of, nice
 from webhooks.panel.timings import phases_of
-from webhooks.tallies import PERIODS
+from webhooks.tallies import PERIODS, history
 from webhooks.templatetags.figures import duration, percent
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.pages import at
@@ -71,13 +71,22 @@ def test_the_charts_hold_what_was_counted(acme: Cast, webhook: Webhook, signed_i
     assert [one.get("class") for one in success.iter("rect")].count("series-bad") == 1
     assert [one.get("class") for one in durations.iter("path")] == [
         "chart-grid",
-        "chart-line series-p50",
-        "chart-line series-p95",
+        "chart-line chart-dots series-p50",
+        "chart-line chart-dots series-p95",
     ]
     told = [str(one.text) for one in volume.iter("title")]
     assert told[0] == "Attempts"
     assert sum("nothing was sent" in one for one in told) == 22
     assert told[-1].endswith("1,500 accepted, 500 failed")
+
+
+def test_lines_are_broken_where_nothing_was_sent(webhook: Webhook) -> None:
+    with held_at(NOON):
+        for hours, milliseconds in ((0, 80), (1, 8), (5, 20_000)):
+            attempts(webhook, NOON - timedelta(hours=hours), 1, milliseconds=milliseconds)
+        (line, _p95) = charts_of(history(webhook, PERIODS["24h"]), PERIODS["24h"])[2].lines
+    assert line.path == "M937.5 100L979.17 70.83"
+    assert line.dots == "M770.83 0h0"
 
 
 @pytest.mark.parametrize("period", PERIODS)
