@@ -35,7 +35,8 @@ class EventType:
     """An entry of the catalogue.
 
     `name` is what webhooks subscribe to, `wire_type` the `type` in bodies. `facts` names the event's own keys in
-    body order, `example` gives them sample values.
+    body order, `example` gives them sample values. Operational events tell of the organisation's own affairs, not of a
+    conversation.
     """
 
     name: str
@@ -44,6 +45,7 @@ class EventType:
     description: str | Promise
     facts: tuple[str, ...]
     example: dict[str, Any] = field(hash=False)
+    operational: bool = False
 
 
 #: Events that webhooks can subscribe to, in the order they are shown. Higher apps add theirs with `register`.
@@ -221,6 +223,23 @@ def record(conversation: Conversation, changes: Sequence[Change], *, message: bo
     Event.objects.bulk_create(events)
     recorded.send(sender=Event, events=events)
     return events
+
+
+def announce(organisation: Organisation, change: Change) -> Event:
+    """Record an operational event in the caller's transaction. Returns the saved event."""
+    actor = current_actor()
+    event = Event.objects.create(
+        organisation=organisation,
+        type=change.type,
+        schema_version=SCHEMA_VERSION,
+        data={"timeZone": organisation.time_zone, **traced_data(), "facts": change.facts},
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        actor_label=actor.label,
+        created_at=now(),
+    )
+    recorded.send(sender=Event, events=[event])
+    return event
 
 
 def traced_data() -> dict[str, str]:

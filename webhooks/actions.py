@@ -15,7 +15,7 @@ from django.db import IntegrityError, models, transaction
 from django.utils.translation import gettext as _
 
 from conversations.events import EVENT_TYPES
-from core.actors import Actor
+from core.actors import Actor, acting_as
 from core.addresses import check_url
 from core.clock import now
 from core.errors import Conflict, Invalid
@@ -23,6 +23,7 @@ from core.signing import new_secret, secret_bytes
 from core.text import clean_text
 from organisations.audit import record_audit
 from organisations.models import Organisation
+from webhooks.announcements import tell_disabled
 from webhooks.copies import copy_all, fresh
 from webhooks.custom_headers import clean_headers, dump_headers
 from webhooks.models import Delivery, Replay, Subscription, Webhook
@@ -395,6 +396,9 @@ def _stop(webhook: Webhook, actor: Actor, state: Webhook.State, reason: str) -> 
         pending = Delivery.objects.filter(webhook=locked, state=Delivery.State.PENDING)
         held = pending.update(state=Delivery.State.HELD, next_attempt_at=None)
         record_audit(actor, _STATE_VERBS[state], locked, data={"reason": reason, "held": held})
+        if state == Webhook.State.DISABLED:
+            with acting_as(actor):
+                tell_disabled(locked.pk, reason)
     return _refresh(webhook, locked)
 
 
@@ -406,6 +410,8 @@ def _start(webhook: Webhook, actor: Actor, expected: Webhook.State) -> Webhook:
         if locked.state == Webhook.State.DISABLED and expected != Webhook.State.DISABLED:
             raise Conflict("webhook_disabled", _("The webhook is disabled; enable it instead."))
         verb = "webhook.resume" if locked.state == Webhook.State.PAUSED else "webhook.enable"
+        # Nothing was sent meanwhile: how long it fails is counted anew.
+        locked.failing_since, locked.failing_told = None, 0
         _set_state(locked, Webhook.State.ACTIVE, "")
         released = Delivery.objects.filter(webhook=locked, state=Delivery.State.HELD).update(
             state=Delivery.State.PENDING, next_attempt_at=now()
@@ -420,4 +426,4 @@ _STATE_VERBS = {Webhook.State.PAUSED: "webhook.pause", Webhook.State.DISABLED: "
 
 def _set_state(webhook: Webhook, state: Webhook.State, reason: str) -> None:
     webhook.state, webhook.state_reason, webhook.state_changed_at = state, reason, now()
-    webhook.save(update_fields=["state", "state_reason", "state_changed_at"])
+    webhook.save(update_fields=["state", "state_reason", "state_changed_at", "failing_since", "failing_told"])

@@ -52,16 +52,17 @@ def body_of(event: dict[str, Any], format: str, time_zone: str) -> bytes:
     if format == "standard":
         return orjson.dumps(event)
     data = event["data"]
-    same = ("conversationId", "outboundChannelAddress", "inboundChannelAddress")
+    kind = EVENT_TYPES[event["type"]]
+    same = () if kind.operational else ("conversationId", "outboundChannelAddress", "inboundChannelAddress")
     facts = Told(
         id=number_of(event),
-        type=event["type"],
-        seq=data["sequence"],
+        type=kind.name,
+        seq=data.get("sequence", 0),
         data={
             **{name: data[name] for name in same},
-            "customerUID": data["customerUID"] or "",
+            "customerUID": data.get("customerUID") or "",
             "timeZone": time_zone,
-            "facts": {name: data[name] for name in EVENT_TYPES[event["type"]].facts},
+            "facts": {name: data[name] for name in kind.facts},
         },
         created_at=datetime.fromisoformat(event["timestamp"]),
         actor_kind="",

@@ -55,6 +55,8 @@ def webio(event: Facts) -> dict[str, str]:
     kind = EVENT_TYPES[event.type]
     data = event.data
     facts = {name: _text(data["facts"][name]) for name in kind.facts}
+    if kind.operational:
+        return {"type": kind.wire_type, "dateCreated": local_time(event.created_at, data["timeZone"])} | facts
     body = {"type": kind.wire_type, "conversationId": data["conversationId"]}
     if "communicationActionId" in facts:
         body["communicationActionId"] = facts.pop("communicationActionId")
@@ -68,27 +70,32 @@ def webio(event: Facts) -> dict[str, str]:
 
 
 def standard(event: Facts) -> dict[str, Any]:
-    """The envelope of Standard Webhooks with typed facts, the actor and where the conversation stands."""
-    data = event.data
+    """The envelope of Standard Webhooks with typed facts, the actor and where the conversation stands, if it is of one."""
+    told = event.data["facts"] if EVENT_TYPES[event.type].operational else _of_conversation(event)
+    actor = {"kind": event.actor_kind, "id": event.actor_id or None, "name": event.actor_label or None}
     return {
         "id": f"evt_{event.id}",
         "type": event.type,
         "timestamp": iso_time(event.created_at),
-        "data": {
-            "conversationId": data["conversationId"],
-            "sequence": event.seq,
-            **data["facts"],
-            "outboundChannelAddress": data["outboundChannelAddress"],
-            "inboundChannelAddress": data["inboundChannelAddress"],
-            "customerUID": data["customerUID"] or None,
-            "state": data["state"],
-            "handledBy": data["handledBy"],
-            "channel": data["channel"],
-            "currentQueue": data["queue"],
-            "currentStatus": data["status"],
-            "currentAssignee": data["assignedTo"],
-            "actor": {"kind": event.actor_kind, "id": event.actor_id or None, "name": event.actor_label or None},
-        },
+        "data": {**told, "actor": actor},
+    }
+
+
+def _of_conversation(event: Facts) -> dict[str, Any]:
+    data = event.data
+    return {
+        "conversationId": data["conversationId"],
+        "sequence": event.seq,
+        **data["facts"],
+        "outboundChannelAddress": data["outboundChannelAddress"],
+        "inboundChannelAddress": data["inboundChannelAddress"],
+        "customerUID": data["customerUID"] or None,
+        "state": data["state"],
+        "handledBy": data["handledBy"],
+        "channel": data["channel"],
+        "currentQueue": data["queue"],
+        "currentStatus": data["status"],
+        "currentAssignee": data["assignedTo"],
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from conversations.events import EVENT_TYPES, SCHEMA_VERSION
 from conversations.models import Event
+from core.actors import SYSTEM, Actor
 from organisations.models import Organisation
 from webhooks.models import Webhook
 from webhooks.payloads import render
@@ -36,26 +37,32 @@ def sample_event(organisation: Organisation, name: str, moment: datetime = SAMPL
 
     It belongs to no conversation of the organisation. Raises `KeyError` for an unknown type.
     """
-    facts = EVENT_TYPES[name].example
-    data = {**_CONVERSATION, "timeZone": organisation.time_zone, "facts": facts}
+    kind = EVENT_TYPES[name]
+    facts = kind.example
+    data = {**({} if kind.operational else _CONVERSATION), "timeZone": organisation.time_zone, "facts": facts}
     if name == "setStatus":
         data["status"] = {"id": facts["statusId"], "name": facts["status"]}
     elif name == "conversationAssignment":
         data["assignedTo"] = {"id": facts["assignedToId"], "name": facts["assignedTo"]}
     elif name == "conversationClosed":
         data["state"] = "closed"
-    by_contact = name in ("inboundMessage", "payment")
+    if kind.operational:
+        actor = SYSTEM
+    elif name in ("inboundMessage", "payment"):
+        actor = Actor("contact", label=_CONVERSATION["outboundChannelAddress"])
+    else:
+        actor = Actor("user", "31", "ada@example.com")
     return Event(
         pk=SAMPLE_ID,
         organisation=organisation,
-        conversation_id=int(_CONVERSATION["conversationId"]),
+        conversation_id=None if kind.operational else int(_CONVERSATION["conversationId"]),
         type=name,
-        seq=1,
+        seq=0 if kind.operational else 1,
         schema_version=SCHEMA_VERSION,
         data=data,
-        actor_kind="contact" if by_contact else "user",
-        actor_id="" if by_contact else "31",
-        actor_label=_CONVERSATION["outboundChannelAddress"] if by_contact else "ada@example.com",
+        actor_kind=actor.kind,
+        actor_id=actor.id,
+        actor_label=actor.label,
         created_at=moment,
     )
 

@@ -24,8 +24,10 @@ def wake_on_events(**_: Any) -> None:
 
 @receiver(suspension_changed, dispatch_uid="webhooks.release_held")
 def release_held(organisation: Organisation, **_: Any) -> None:
-    """What was held only because the organisation was suspended is due now."""
+    """What was held only because the organisation was suspended is due now; how long webhooks fail is counted anew."""
     if not organisation.suspended:
+        failing = Webhook.objects.filter(organisation=organisation, failing_since__isnull=False)
+        failing.update(failing_since=None, failing_told=0)
         held = Delivery.objects.filter(
             webhook__organisation=organisation,
             webhook__state=Webhook.State.ACTIVE,

@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from core.clock import now
 from core.outbound import Outcome
+from webhooks.announcements import tell_disabled
 from webhooks.engine import sql, tally
 from webhooks.engine.breaker import Health
 from webhooks.engine.due import Due
@@ -253,3 +254,4 @@ def _disable(webhook_id: int, moment: datetime) -> None:
     if active.update(state=Webhook.State.DISABLED, state_reason="gone", state_changed_at=moment):
         waiting = Delivery.objects.filter(webhook_id=webhook_id, state=Delivery.State.PENDING)
         waiting.update(state=Delivery.State.HELD, next_attempt_at=None)
+        tell_disabled(webhook_id, "gone")

@@ -60,7 +60,22 @@ def test_every_value_of_the_webio_format_is_a_string(name: str) -> None:
         "customerUID",
         "dateCreated",
     }
+    if EVENT_TYPES[name].operational:
+        common = {"type", "dateCreated"}
     assert set(body) == common | set(EVENT_TYPES[name].facts)
+
+
+def test_an_operational_event_has_a_flat_body_without_a_conversation() -> None:
+    event = sample("webhookDisabled", datetime(2024, 7, 1, 12, 0, 0, 1000, tzinfo=UTC))
+    assert render(event, "webio") == (
+        b'{"type":"webhookDisabled","dateCreated":"2024-07-01 12:00:00.001","webhookId":"12","webhookName":"Orders",'
+        b'"callbackUrl":"https://example.com/hooks/orders","reason":"failing"}'
+    )
+    assert render(event, "standard") == (
+        b'{"id":"evt_880042","type":"webhookDisabled","timestamp":"2024-07-01T12:00:00.001Z","data":{"webhookId":"12",'
+        b'"webhookName":"Orders","callbackUrl":"https://example.com/hooks/orders","reason":"failing",'
+        b'"actor":{"kind":"system","id":null,"name":"system"}}}'
+    )
 
 
 def test_date_created_is_in_the_organisations_time_zone_with_milliseconds() -> None:

@@ -1,0 +1,40 @@
+"""What webhooks tell each other: the operational event of one that was disabled."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_lazy as _
+
+from conversations.events import Change, EventType, announce, register
+from webhooks.models import Webhook
+
+DISABLED = "webhookDisabled"
+
+register(
+    EventType(
+        DISABLED,
+        DISABLED,
+        _("Webhook disabled"),
+        _("Another webhook of yours was disabled: by somebody, or because its endpoint was gone or kept failing."),
+        ("webhookId", "webhookName", "callbackUrl", "reason"),
+        {
+            "webhookId": "12",
+            "webhookName": "Orders",
+            "callbackUrl": "https://example.com/hooks/orders",
+            "reason": "failing",
+        },
+        operational=True,
+    )
+)
+
+
+def tell_disabled(webhook_id: int, reason: str) -> None:
+    """Record that a webhook was disabled, in the caller's transaction. `reason` is its `state_reason`."""
+    webhook = Webhook.objects.select_related("organisation").get(pk=webhook_id)
+    facts = {
+        "webhookId": str(webhook.pk),
+        "webhookName": webhook.name,
+        # A query may hold a key.
+        "callbackUrl": webhook.callback_url.partition("?")[0],
+        "reason": reason,
+    }
+    announce(webhook.organisation, Change(DISABLED, facts))
