@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
 
 from conftest import Cast
+from core.clock import now
 from tests_browser.conftest import Visit
+from webhooks.engine import tally
 from webhooks.models import Webhook
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.pages import at
@@ -30,6 +34,8 @@ def webhook(acme: Cast) -> Webhook:
 def test_every_page_fits_and_names_its_parts(visit: Visit, acme: Cast, webhook: Webhook, width: int) -> None:
     for state in ("delivered", "failed", "held", "pending"):
         delivery = make_delivery(acme, webhook, state=state, last_error="refused_address", attempt_count=2)
+    tally.add([(acme.organisation.pk, webhook.pk, True, 4_000)] * 123_456, 0, now())
+    tally.add([(acme.organisation.pk, webhook.pk, False, 20_000)] * 9, 0, now() - timedelta(hours=3))
     visit.page.set_viewport_size({"width": width, "height": 800})
     visit.sign_in(acme.owner.email)
     titles = set()
@@ -55,3 +61,29 @@ def test_every_page_fits_and_names_its_parts(visit: Visit, acme: Cast, webhook: 
         assert visit.page.evaluate("document.documentElement.lang"), path
         titles.add(visit.page.title())
     assert len(titles) == len(pages)
+
+
+@pytest.mark.parametrize("javascript", [False], indirect=True)
+@pytest.mark.parametrize("width", [390, 1280])
+def test_charts_fit_into_their_card_and_follow_the_period(
+    visit: Visit, acme: Cast, webhook: Webhook, width: int
+) -> None:
+    tally.add([(acme.organisation.pk, webhook.pk, True, 4_000)] * 123_456, 0, now())
+    visit.page.set_viewport_size({"width": width, "height": 800})
+    visit.sign_in(acme.viewer.email)
+    visit.go(at(acme, "webhook", webhook.pk))
+    for label in ("24 hours", "7 days", "30 days"):
+        visit.page.get_by_role("link", name=label).click()
+        assert visit.page.locator('.switch [aria-current="true"]').inner_text() == label
+        card = visit.page.locator(".card", has=visit.page.locator("#history")).bounding_box()
+        assert card is not None
+        plots = visit.page.get_by_role("img").all()
+        assert len(plots) == 3
+        for plot in plots:
+            box = plot.bounding_box()
+            assert box is not None
+            assert box["width"] > 200
+            assert card["x"] < box["x"] < box["x"] + box["width"] < card["x"] + card["width"]
+        bar = visit.page.locator(".chart-volume rect.series-ok").bounding_box()
+        assert bar is not None
+        assert bar["height"] > 20
