@@ -43,7 +43,7 @@ class Webhook(models.Model):
     format = models.CharField(_("format"), max_length=16, choices=Format, default=Format.WEBIO)
     ordering = models.CharField(_("ordering"), max_length=8, choices=Ordering, default=Ordering.FIRST)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.ACTIVE)
-    #: Why it is not active: "user", "gone" (the endpoint answered 410), "staff", "suspended".
+    #: Why it is not active: "user", "gone" (the endpoint answered 410), "failing", "staff", "suspended".
     state_reason = models.CharField(_("reason"), max_length=32, blank=True)
     state_changed_at = models.DateTimeField(_("state changed at"), default=now, editable=False)
     secret = EncryptedTextField()
@@ -67,7 +67,7 @@ class Webhook(models.Model):
     consecutive_failures = models.PositiveIntegerField(default=0, editable=False)
     #: Time of the first failure since the last success.
     failing_since = models.DateTimeField(_("failing since"), null=True, blank=True, editable=False)
-    #: How far on the way to being disabled its owners have been told, percent: 0, 50 or 90.
+    #: How far on the way to being disabled its owners have been told, percent: 0, 50, 90 or 100.
     failing_told = models.PositiveSmallIntegerField(default=0, editable=False)
     #: While the breaker is open nothing is sent until this moment; then one request probes. Empty: it is closed.
     breaker_until = models.DateTimeField(_("paused by the breaker until"), null=True, blank=True, editable=False)

@@ -70,7 +70,7 @@ def webio(event: Facts) -> dict[str, str]:
 
 
 def standard(event: Facts) -> dict[str, Any]:
-    """The envelope of Standard Webhooks with typed facts, the actor and where the conversation stands, if it is of one."""
+    """The envelope of Standard Webhooks with typed facts, the actor and, if of one, where the conversation stands."""
     told = event.data["facts"] if EVENT_TYPES[event.type].operational else _of_conversation(event)
     actor = {"kind": event.actor_kind, "id": event.actor_id or None, "name": event.actor_label or None}
     return {

@@ -9,7 +9,7 @@ from django_q.models import Schedule
 
 from core import loops
 from core.wakeup import Waiter
-from webhooks import replaying
+from webhooks import failing, replaying
 from webhooks.engine.drain import Drain
 from webhooks.replay import LOOP as REPLAYS
 from webhooks.signals import LOOP
@@ -35,8 +35,13 @@ def replay() -> dict[str, int]:
 
 
 def sweep() -> dict[str, int]:
-    """See that every loop runs and that nothing lies between two states. Returns starts queued and rows settled."""
-    return {"settled": settle_stranded(), **{name: loops.ensure(name) for name in loops.LOOPS}}
+    """See that every loop runs, that nothing lies between two states, and what has failed for too long.
+
+    Returns starts queued, rows settled and webhooks disabled.
+    """
+    found = {"settled": settle_stranded(), **{name: loops.ensure(name) for name in loops.LOOPS}}
+    # The last, as it may wait for a mail server.
+    return found | {"disabled": failing.check()}
 
 
 def install_schedules(sender: AppConfig, using: str, **_: Any) -> None:

@@ -78,7 +78,9 @@ def check_proxies(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
 
 @register()
 def check_limits(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """E007 API_RATE_LIMIT, E008 BROKER_URL, E009 WEBHOOKS_PER_ORGANISATION, E011 EVENTS_WAIT_SECONDS."""
+    """E007 API_RATE_LIMIT, E008 BROKER_URL, E009 WEBHOOKS_PER_ORGANISATION, E011 EVENTS_WAIT_SECONDS, E012
+    WEBHOOK_DISABLE_AFTER_DAYS.
+    """
     found: list[CheckMessage] = []
     if not RATE.fullmatch(settings.API_RATE_LIMIT):
         found.append(Error("API_RATE_LIMIT must be 0 or like 1000/minute.", id="webio.E007"))
@@ -88,4 +90,6 @@ def check_limits(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Chec
         found.append(Error("WEBHOOKS_PER_ORGANISATION must be at least 1.", id="webio.E009"))
     if not 0 <= settings.EVENTS_WAIT_SECONDS <= 30:
         found.append(Error("EVENTS_WAIT_SECONDS must be from 0 to 30.", id="webio.E011"))
+    if not 1 <= settings.WEBHOOK_DISABLE_AFTER_DAYS <= 365:
+        found.append(Error("WEBHOOK_DISABLE_AFTER_DAYS must be from 1 to 365.", id="webio.E012"))
     return found

@@ -228,6 +228,8 @@ CONTENT_SECURITY_POLICY = {
 }
 
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://" if RELAXED else "smtp://localhost:25")
+#: A mail server that says nothing holds nobody up for longer.
+EMAIL_TIMEOUT = 10
 vars().update(EMAIL_CONFIG)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"Webio <no-reply@{urlsplit(PUBLIC_URL).hostname}>")
 
@@ -244,6 +246,8 @@ OUTBOUND_CA_FILE = env.str("OUTBOUND_CA_FILE", default="")
 #: How long a pull of events may wait at most, seconds; up to 30. Less for a proxy that gives up earlier, 0 for never.
 EVENTS_WAIT_SECONDS = env.int("EVENTS_WAIT_SECONDS", default=30)
 WEBHOOKS_PER_ORGANISATION = env.int("WEBHOOKS_PER_ORGANISATION", default=32)
+#: A webhook that has failed for so long without a success is disabled.
+WEBHOOK_DISABLE_AFTER_DAYS = env.int("WEBHOOK_DISABLE_AFTER_DAYS", default=5)
 #: Bearer token for /metrics; empty: only this machine may read it.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 

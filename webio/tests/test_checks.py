@@ -59,6 +59,8 @@ def test_good_settings_pass(production: Any) -> None:
         ("WEBHOOKS_PER_ORGANISATION", 0, "webio.E009"),
         ("EVENTS_WAIT_SECONDS", -1, "webio.E011"),
         ("EVENTS_WAIT_SECONDS", 31, "webio.E011"),
+        ("WEBHOOK_DISABLE_AFTER_DAYS", 0, "webio.E012"),
+        ("WEBHOOK_DISABLE_AFTER_DAYS", 366, "webio.E012"),
     ],
 )
 def test_a_bad_setting_is_named(production: Any, name: str, value: object, code: str) -> None:

@@ -1,0 +1,203 @@
+"""A webhook that fails for days is disabled, and its organisation's owners are told on the way."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core import mail
+
+from conftest import Cast, make_cast, make_user
+from conversations.models import Event
+from core.actors import SYSTEM
+from core.clock import held_at, now
+from organisations.actions import suspend_organisation, unsuspend_organisation
+from organisations.models import AuditEntry, Membership, Role
+from webhooks import tasks
+from webhooks.actions import archive_webhook, enable_webhook, pause_webhook, resume_webhook
+from webhooks.failing import check
+from webhooks.models import Delivery, Webhook
+from webhooks.tests.conftest import make_delivery, make_webhook
+from webhooks.tests.endpoint import Endpoint
+from webhooks.tests.engine import deliver
+from webhooks.tests.test_webhook_verbs_race import at_once
+
+HOUR = timedelta(hours=1)
+
+
+def failing_for(webhook: Webhook, hours: float) -> None:
+    """Let the first failure have been so long ago."""
+    Webhook.objects.filter(pk=webhook.pk).update(failing_since=now() - timedelta(hours=hours))
+    webhook.refresh_from_db()
+
+
+def subjects() -> list[str]:
+    """Of the mails sent, in order."""
+    return [sent.subject for sent in mail.outbox]
+
+
+@pytest.mark.parametrize(
+    ("hours", "told", "state"),
+    [(59, 0, "active"), (60.1, 50, "active"), (107, 50, "active"), (108.1, 90, "active"), (120.1, 100, "disabled")],
+)
+def test_each_step_comes_at_its_time(webhook: Webhook, hours: float, told: int, state: str) -> None:
+    failing_for(webhook, hours)
+    assert check() == (state == "disabled")
+    webhook.refresh_from_db()
+    assert (webhook.failing_told, webhook.state) == (told, state)
+    assert len(mail.outbox) == bool(told)
+
+
+def test_the_days_are_a_setting(webhook: Webhook, settings: Any) -> None:
+    settings.WEBHOOK_DISABLE_AFTER_DAYS = 1
+    failing_for(webhook, 24.1)
+    assert check() == 1
+
+
+def test_the_whole_way_takes_three_mails_and_ends_with_what_is_due_held(acme: Cast, webhook: Webhook) -> None:
+    failing_for(webhook, 0)
+    waiting = make_delivery(acme, webhook, next_attempt_at=now() + 1000 * HOUR)
+    start = now()
+    for hours in range(0, 130, 2):
+        with held_at(start + hours * HOUR):
+            tasks.sweep()
+    assert subjects() == ["Webhook failing: orders", "Webhook failing: orders", "Webhook disabled: orders"]
+    webhook.refresh_from_db()
+    assert (webhook.state, webhook.state_reason) == ("disabled", "failing")
+    waiting.refresh_from_db()
+    assert waiting.state == "held"
+    entry = AuditEntry.objects.get(action="webhook.disable")
+    assert (entry.actor_kind, entry.data) == ("system", {"reason": "failing", "held": 1})
+    assert Event.objects.get(type="webhookDisabled").data["facts"]["reason"] == "failing"
+
+
+def test_the_mail_says_what_fails_since_when_how_and_what_to_do(acme: Cast, endpoint: Endpoint, settings: Any) -> None:
+    settings.PUBLIC_URL = "https://webio.example.com"
+    acme.organisation.time_zone = "Europe/Dublin"
+    acme.organisation.save()
+    webhook = make_webhook(acme, name="Orders\tin", callback_url=f"{endpoint.url}?key=secret")
+    endpoint.status = 503
+    make_delivery(acme, webhook)
+    deliver()
+    failing_for(webhook, 60.1)
+    check()
+    (sent,) = mail.outbox
+    assert sent.to == ["owner@acme.example"]
+    assert sent.subject == "Webhook failing: Orders in"
+    assert "of Acme keeps failing" in sent.body
+    assert "(Europe/Dublin) without a single success" in sent.body
+    assert "it will be disabled at" in sent.body
+    assert f"Endpoint: {endpoint.url}\nLast answer: 503\n" in sent.body
+    assert "secret" not in sent.body
+    assert f"https://webio.example.com/o/acme/integrations/webhooks/{webhook.pk}/" in sent.body
+
+
+def test_the_last_mail_says_that_it_is_disabled_and_how_to_go_on(acme: Cast, webhook: Webhook) -> None:
+    make_delivery(acme, webhook, attempt_count=1, last_error="connection_refused")
+    failing_for(webhook, 121)
+    check()
+    (sent,) = mail.outbox
+    assert "has been disabled" in sent.body
+    assert "Last answer: connection_refused\n" in sent.body
+    assert "enable the webhook, and what was held is sent" in sent.body
+
+
+def test_only_owners_of_the_organisation_who_are_still_there_get_it(acme: Cast, globex: Cast, webhook: Webhook) -> None:
+    for name, changes in (
+        ("second", {}),
+        ("gone", {"archived_at": now()}),
+        ("locked", {}),
+    ):
+        user = make_user(f"{name}@acme.example", is_active=name != "locked")
+        Membership.objects.create(organisation=acme.organisation, user=user, role=Role.OWNER, **changes)
+    failing_for(webhook, 61)
+    check()
+    assert sorted(sent.to for sent in mail.outbox) == [["owner@acme.example"], ["second@acme.example"]]
+
+
+def test_a_mail_server_that_is_down_undoes_nothing(acme: Cast, webhook: Webhook, settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    other = make_webhook(acme, name="other")
+    for one in (webhook, other):
+        failing_for(one, 121)
+    assert check() == 2
+    assert set(Webhook.objects.values_list("state", "failing_told")) == {("disabled", 100)}
+
+
+@pytest.mark.parametrize("state", ["paused", "deleted", "suspended"])
+def test_what_is_not_sent_to_is_not_failing(acme: Cast, webhook: Webhook, state: str) -> None:
+    failing_for(webhook, 121)
+    if state == "paused":
+        pause_webhook(webhook=webhook, actor=SYSTEM)
+    elif state == "deleted":
+        archive_webhook(webhook=webhook, actor=SYSTEM)
+    else:
+        suspend_organisation(organisation=acme.organisation, actor=SYSTEM)
+    assert check() == 0
+    assert mail.outbox == []
+
+
+def test_after_a_pause_the_time_begins_anew(acme: Cast, webhook: Webhook) -> None:
+    failing_for(webhook, 121)
+    pause_webhook(webhook=webhook, actor=SYSTEM)
+    resume_webhook(webhook=webhook, actor=SYSTEM)
+    assert webhook.failing_since is None
+    failing_for(webhook, 121)
+    suspend_organisation(organisation=acme.organisation, actor=SYSTEM)
+    unsuspend_organisation(organisation=acme.organisation, actor=SYSTEM)
+    webhook.refresh_from_db()
+    assert webhook.failing_since is None
+
+
+def test_one_success_and_everything_is_before_it_again(acme: Cast, endpoint: Endpoint) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    failing_for(webhook, 110)
+    check()
+    make_delivery(acme, webhook)
+    deliver()
+    check()
+    webhook.refresh_from_db()
+    assert (webhook.failing_since, webhook.failing_told) == (None, 0)
+    failing_for(webhook, 61)
+    check()
+    assert len(mail.outbox) == 2
+
+
+def test_who_failed_anew_before_the_sweep_saw_the_success_starts_over_too(webhook: Webhook) -> None:
+    failing_for(webhook, 110)
+    check()
+    failing_for(webhook, 1)
+    check()
+    webhook.refresh_from_db()
+    assert webhook.failing_told == 0
+
+
+def test_enabled_again_and_failing_again_it_is_disabled_again(webhook: Webhook) -> None:
+    for _round in range(2):
+        failing_for(webhook, 121)
+        assert check() == 1
+        webhook.refresh_from_db()
+        enable_webhook(webhook=webhook, actor=SYSTEM)
+        assert check() == 0
+    assert len(mail.outbox) == 2
+
+
+def test_looking_costs_two_statements(acme: Cast, webhook: Webhook, django_assert_num_queries: Any) -> None:
+    failing_for(webhook, 1)
+    with django_assert_num_queries(2):
+        check()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("hours", "state"), [(61, "active"), (121, "disabled")])
+def test_two_sweeps_at_once_mail_once(hours: float, state: str) -> None:
+    webhook = make_webhook(make_cast("acme"))
+    failing_for(webhook, hours)
+    assert at_once(check, check, check) == []
+    assert len(mail.outbox) == 1
+    webhook.refresh_from_db()
+    assert webhook.state == state
+    assert Event.objects.filter(type="webhookDisabled").count() == (state == "disabled")
+    assert not Delivery.objects.exists()
