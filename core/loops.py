@@ -163,8 +163,12 @@ def hold(name: str) -> Iterator[Run | None]:
         finally:
             mine = Slot.objects.filter(pk=run.slot_id, holder=run.holder)
             over = now()
-            if _stopping.is_set() or not LOOPS[name].slots():
+            if _stopping.is_set():
                 mine.update(holder="", lease_until=over, queued_until=over)
+            elif not LOOPS[name].slots():
+                mine.update(holder="", lease_until=over, queued_until=over)
+                # Whoever had work for it a moment ago saw it still running, and queued no start.
+                ensure(name)
             elif mine.update(holder="", lease_until=over, queued_until=over + QUEUED):
                 enqueue(LOOPS[name].task, LOOPS[name].cluster)
 
@@ -172,7 +176,13 @@ def hold(name: str) -> Iterator[Run | None]:
 def _acquire(name: str) -> Run | None:
     holder = uuid.uuid4().hex
     moment = now()
-    free = Slot.objects.filter(name=name, number__lt=LOOPS[name].slots(), lease_until__lte=moment)
+    wanted = LOOPS[name].slots()
+    if not wanted:
+        # The queued start has come: the next one need not wait for it.
+        Slot.objects.filter(name=name, queued_until__gt=moment).update(queued_until=moment)
+        ensure(name)
+        return None
+    free = Slot.objects.filter(name=name, number__lt=wanted, lease_until__lte=moment)
     for pk in list(free.values_list("pk", flat=True)):
         if free.filter(pk=pk).update(holder=holder, lease_until=moment + LEASE, queued_until=moment):
             return Run(name, pk, holder, time.monotonic() + SLICE_SECONDS)

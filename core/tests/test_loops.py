@@ -134,6 +134,29 @@ def test_a_loop_that_has_nothing_more_to_do_queues_no_successor_and_starts_at_on
         assert loops.ensure(NAME) == 1
 
 
+def test_a_start_that_finds_nothing_to_do_delays_no_other(slots: list[int]) -> None:
+    slots[0] = 1
+    with held_at(now()):
+        assert loops.ensure(NAME) == 1
+        slots[0] = 0
+        with loops.hold(NAME) as run:
+            assert run is None
+        slots[0] = 1
+        assert loops.ensure(NAME) == 1
+
+
+def test_work_that_comes_while_a_loop_leaves_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [1, 1, 0, 1]
+    monkeypatch.setattr(
+        loops, "LOOPS", {NAME: Loop(NAME, "core.tests.test_loops.turn", CLUSTER, lambda: answers.pop(0))}
+    )
+    loops.ensure(NAME)
+    OrmQ.objects.all().delete()
+    with loops.hold(NAME) as run:
+        assert run is not None
+    assert (queued(), answers) == (1, [])
+
+
 def test_leaving_frees_the_slot_and_queues_the_successor(slots: list[int]) -> None:
     slots[0] = 1
     loops.ensure(NAME)
