@@ -46,7 +46,15 @@ def test_every_page_fits_and_names_its_parts(visit: Visit, acme: Cast, webhook: 
         ),
         *(
             at(acme, name, webhook.pk)
-            for name in ("webhook", "webhook_edit", "webhook_test", "webhook_secret", "webhook_delete", "deliveries")
+            for name in (
+                "webhook",
+                "webhook_edit",
+                "webhook_test",
+                "webhook_verify",
+                "webhook_secret",
+                "webhook_delete",
+                "deliveries",
+            )
         ),
         at(acme, "resend_failed", webhook.pk),
         at(acme, "delivery", delivery.pk),
