@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from math import isinf
 
 from django import template
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from webhooks.models import DURATION_BOUNDS
 from webhooks.panel.timings import Phase, phases_of
@@ -36,6 +38,20 @@ def duration(milliseconds: float | None) -> str:
         return _("%(value)s ms") % {"value": number_format(round(milliseconds))}
     seconds = milliseconds / 1000
     return _("%(value)s s") % {"value": _number(seconds if seconds < 9.95 else round(seconds))}
+
+
+@register.filter
+def pause(length: timedelta) -> str:
+    """A time between two attempts, in the largest unit of which it holds at least two."""
+    seconds = length.total_seconds()
+    for unit, told in (
+        (86_400, gettext_noop("%(value)s days")),
+        (3_600, gettext_noop("%(value)s h")),
+        (60, gettext_noop("%(value)s min")),
+    ):
+        if seconds >= 2 * unit:
+            return _(told) % {"value": _number(seconds / unit)}
+    return duration(seconds * 1000)
 
 
 @register.filter

@@ -49,6 +49,7 @@ def test_the_attempts_are_told_in_order(acme: Cast, webhook: Webhook, signed_in:
     assert "There was no complete answer in time." in page
     assert "&lt;b&gt;fine&lt;/b&gt;" in page
     assert "<b>fine" not in page
+    assert page.count("after the one before") == 1
     phases = ["DNS 1 ms", "connect 1 ms", "wait for the first byte 9 ms", "rest of the answer 1 ms"]
     assert re.findall(r"<span>([^<]+ ms)</span>", page) == phases * 2
     assert page.index("attempt-bad") < page.index("Attempt 1") < page.index("attempt-ok") < page.index("Attempt 2")

@@ -17,7 +17,7 @@ from webhooks.models import Webhook
 from webhooks.panel.charts import DECADES, charts_of, nice
 from webhooks.panel.timings import phases_of
 from webhooks.tallies import PERIODS, history
-from webhooks.templatetags.figures import duration, percent
+from webhooks.templatetags.figures import duration, pause, percent
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.pages import at
 
@@ -139,6 +139,9 @@ def test_figures_are_written_for_people() -> None:
     ]  # fmt: skip
     assert [duration(value) for value in (None, 0.4, 80, 999.6, 1000, 1250, 9_990, float("inf"))] == [
         "–", "0 ms", "80 ms", "1 s", "1 s", "1.2 s", "10 s", "over 10 s",
+    ]  # fmt: skip
+    assert [pause(timedelta(seconds=value)) for value in (0.02, 5, 119, 300, 5_400, 18_000, 172_800)] == [
+        "20 ms", "5 s", "119 s", "5 min", "90 min", "5 h", "2 days",
     ]  # fmt: skip
     assert [nice(value) for value in (0, 1, 3, 7, 11, 60, 61, 1001)] == [2, 2, 4, 10, 20, 60, 100, 2000]
     assert DECADES[0] < DECADES[-1]

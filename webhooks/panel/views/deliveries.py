@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from django.contrib import messages
@@ -15,7 +17,7 @@ from organisations.roles import Permission
 from webhooks.actions import failed_since, resend_delivery, resend_failed_since
 from webhooks.gaps import followers, waits_of
 from webhooks.incidents import incidents
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.panel.curl import as_curl
 from webhooks.panel.forms import DeliveryFilterForm, SinceForm
 from webhooks.panel.paging import PAGE_SIZE, page_of
@@ -82,6 +84,11 @@ class WebhookDeliveries(LogMixin, WebhookView):
         return self.log(self.webhook, incident=next(iter(incidents(stopped)), None))
 
 
+def pauses(attempts: list[Attempt]) -> list[timedelta | None]:
+    """The time before each attempt since the one before it; None before the first."""
+    return [None, *(two.attempted_at - one.attempted_at for one, two in pairwise(attempts))][: len(attempts)]
+
+
 class DeliveryDetail(IntegrationView):
     """One delivery: its attempts in order, what is sent and what came back. Also of a deleted webhook."""
 
@@ -97,7 +104,7 @@ class DeliveryDetail(IntegrationView):
             "webhooks/delivery_detail.html",
             delivery=delivery,
             webhook=delivery.webhook,
-            attempts=attempts,
+            attempts=list(zip(attempts, pauses(attempts), strict=True)),
             waits=waits_of(delivery),
             followers=followers(delivery),
             sent=sent,
