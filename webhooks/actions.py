@@ -410,8 +410,8 @@ def _start(webhook: Webhook, actor: Actor, expected: Webhook.State) -> Webhook:
         if locked.state == Webhook.State.DISABLED and expected != Webhook.State.DISABLED:
             raise Conflict("webhook_disabled", _("The webhook is disabled; enable it instead."))
         verb = "webhook.resume" if locked.state == Webhook.State.PAUSED else "webhook.enable"
-        # Nothing was sent meanwhile: how long it fails is counted anew.
-        locked.failing_since, locked.failing_told = None, 0
+        # Nothing was sent meanwhile: how long it fails is counted anew, and an open breaker probes at once.
+        locked.failing_since, locked.failing_told, locked.breaker_until = None, 0, None
         _set_state(locked, Webhook.State.ACTIVE, "")
         released = Delivery.objects.filter(webhook=locked, state=Delivery.State.HELD).update(
             state=Delivery.State.PENDING, next_attempt_at=now()
@@ -426,4 +426,5 @@ _STATE_VERBS = {Webhook.State.PAUSED: "webhook.pause", Webhook.State.DISABLED: "
 
 def _set_state(webhook: Webhook, state: Webhook.State, reason: str) -> None:
     webhook.state, webhook.state_reason, webhook.state_changed_at = state, reason, now()
-    webhook.save(update_fields=["state", "state_reason", "state_changed_at", "failing_since", "failing_told"])
+    changed = ["state", "state_reason", "state_changed_at", "failing_since", "failing_told", "breaker_until"]
+    webhook.save(update_fields=changed)

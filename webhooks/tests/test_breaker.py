@@ -9,7 +9,9 @@ import pytest
 
 from conftest import Cast
 from conversations import actions as conversation_actions
+from core.actors import SYSTEM
 from core.clock import held_at, now
+from webhooks.actions import disable_webhook, enable_webhook, pause_webhook, resume_webhook
 from webhooks.engine.breaker import FAILURES, PAUSE, PAUSE_MOST, Health
 from webhooks.models import Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
@@ -126,3 +128,24 @@ def test_one_webhooks_breaker_does_not_concern_another(acme: Cast, endpoint: End
         deliver(now())
     assert Delivery.objects.filter(webhook=well, state="delivered").count() == 3
     assert Delivery.objects.filter(webhook=broken, state="pending", attempt_count=0).count() == 3
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("verbs", [(pause_webhook, resume_webhook), (disable_webhook, enable_webhook)])
+def test_whoever_switches_a_webhook_on_need_not_wait_for_the_breaker(
+    acme: Cast, endpoint: Endpoint, verbs: tuple[Any, Any]
+) -> None:
+    endpoint.status = 500
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    Webhook.objects.filter(pk=webhook.pk).update(
+        breaker_until=now() + timedelta(hours=1), breaker_level=3, failing_since=now(), consecutive_failures=20
+    )
+    say(acme, 3)
+    for verb in verbs:
+        verb(webhook=webhook, actor=SYSTEM)
+    assert (webhook.breaker_until, webhook.breaker_level, webhook.failing_since) == (None, 3, None)
+    deliver()
+    webhook.refresh_from_db()
+    assert len(endpoint.asked) == 1
+    assert webhook.breaker_level == 4
+    assert webhook.failing_since is not None
