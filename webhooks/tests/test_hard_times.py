@@ -1,0 +1,216 @@
+"""Databases that restart, disks that are full, clocks that jump: nothing is lost, and nobody has to help."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from soak.servers import Postgresql, own_postgresql, programs
+from testing import services
+from webhooks.tests.endpoint import Endpoint, running_endpoint
+from webhooks.tests.running import KEEP_ALIVE, LEFT, MAKE, Cluster, python, seen
+
+#: Nobody needs to look after it for longer than this, seconds.
+ALONE = 60.0
+EVENTS = 200
+
+#: Somebody who receives messages all the time and tries again when that fails. Prints the number of those committed.
+RECEIVE = """
+import sys
+import time
+import django
+django.setup()
+from django.db import Error, connection
+from conversations import actions
+from conversations.models import Channel
+channel = Channel.objects.select_related("organisation").get()
+number = 0
+while number < int(sys.argv[1]):
+    try:
+        actions.receive_message(channel=channel, address=f"44771700{number % 30:04}", body=f"during-{number}")
+    except Error:
+        connection.close()
+        time.sleep(0.1)
+        continue
+    number += 1
+    time.sleep(0.01)
+    print(number, flush=True)
+"""
+
+EVENTS_RECORDED = """
+import django
+django.setup()
+from conversations.models import Event
+print(Event.objects.filter(type="inboundMessage").count())
+"""
+
+
+class Life:
+    """A platform at work: a cluster with somebody who keeps it alive, and somebody who receives messages."""
+
+    def __init__(self, environment: dict[str, str], endpoint: Endpoint) -> None:
+        self.environment = environment
+        self.endpoint = endpoint
+        python(environment, "manage.py", "migrate", "--verbosity", "0")
+        python(environment, "-c", MAKE, endpoint.url, "1")
+        self.cluster = Cluster(environment)
+        self.receiver: subprocess.Popen[str] | None = None
+        self.received = 0
+
+    @contextmanager
+    def running(self, count: int = EVENTS) -> Iterator[None]:
+        """Receive `count` messages in the background while the cluster works."""
+        quiet = {"env": self.environment, "cwd": settings.BASE_DIR, "stderr": subprocess.DEVNULL}
+        # As a supervisor does, it comes back when an error ends it.
+        keep = "until " + subprocess.list2cmdline([sys.executable, "-c"]) + ' "$0" deliveries; do sleep 0.2; done'
+        keep_alive = subprocess.Popen(["bash", "-c", keep, KEEP_ALIVE], start_new_session=True, **quiet)
+        self.receiver = subprocess.Popen(
+            [sys.executable, "-c", RECEIVE, str(count)], stdout=subprocess.PIPE, text=True, **quiet
+        )
+        counting = threading.Thread(target=self._count)
+        self.cluster.start()
+        counting.start()
+        try:
+            yield
+        finally:
+            self.receiver.kill()
+            self.receiver.wait()
+            counting.join(5)
+            with suppress(ProcessLookupError):
+                os.killpg(keep_alive.pid, signal.SIGKILL)
+            keep_alive.wait()
+            self.cluster.kill()
+
+    def _count(self) -> None:
+        assert self.receiver is not None
+        assert self.receiver.stdout is not None
+        for line in self.receiver.stdout:
+            self.received = int(line)
+
+    def wait_for_received(self, count: int, seconds: float = ALONE) -> None:
+        """Until so many messages are committed. Raises `AssertionError`."""
+        deadline = time.monotonic() + seconds
+        while self.received < count:
+            assert time.monotonic() < deadline, f"{self.received} of {count} messages after {seconds} s"
+            time.sleep(0.02)
+
+    def check(self, seconds: float = ALONE) -> None:
+        """In time everything that was committed has been delivered to both webhooks, each with one body."""
+        events = int(python(self.environment, "-c", EVENTS_RECORDED))
+        deadline = time.monotonic() + seconds
+        left: list[int] = []
+        while time.monotonic() < deadline:
+            left = [int(word) for word in python(self.environment, "-c", LEFT).split()]
+            if left[:2] == [0, 0]:
+                break
+            time.sleep(0.2)
+        assert left[:3] == [0, 0, 2 * events]
+        found = seen(self.endpoint)
+        assert len(found) == 2 * events
+        assert all(len(set(copies)) == 1 for copies in found.values())
+
+
+@pytest.fixture
+def customer() -> Iterator[Endpoint]:
+    with running_endpoint() as running:
+        running.delay = 0.005
+        yield running
+
+
+# The database
+
+
+@pytest.fixture
+def server() -> Iterator[Postgresql]:
+    """A PostgreSQL server that may be restarted."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has no server")
+    services.need(programs(), "PostgreSQL's server programs")
+    with own_postgresql() as running:
+        yield running
+
+
+def test_a_database_that_restarts_in_mid_work_costs_nothing(
+    environment: dict[str, str], server: Postgresql, customer: Endpoint
+) -> None:
+    life = Life({**environment, "DATABASE_URL": server.url}, customer)
+    with life.running():
+        for count in (EVENTS // 4, EVENTS // 2):
+            life.wait_for_received(count)
+            server.restart()
+        life.wait_for_received(EVENTS)
+        life.check()
+
+
+def test_a_database_that_is_away_for_a_while_finds_everybody_back(
+    environment: dict[str, str], server: Postgresql, customer: Endpoint
+) -> None:
+    life = Life({**environment, "DATABASE_URL": server.url}, customer)
+    with life.running():
+        life.wait_for_received(EVENTS // 4)
+        server.kill()
+        time.sleep(12)
+        server.start()
+        life.wait_for_received(EVENTS)
+        life.check()
+
+
+# The disk
+
+
+@pytest.fixture
+def database(environment: dict[str, str]) -> Path:
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL's disk is its server's")
+    return Path(environment["DATABASE_URL"].removeprefix("sqlite:///"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of a few megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("This account may not mount a small disk.")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_loses_nothing_and_work_goes_on_when_there_is_room(
+    environment: dict[str, str], database: Path, small_disk: Path, customer: Endpoint
+) -> None:
+    life = Life({**environment, "DATABASE_URL": f"sqlite:///{small_disk}/own.sqlite3"}, customer)
+    with life.running():
+        life.wait_for_received(EVENTS // 4)
+        filler = small_disk / "filler"
+        fill(filler)
+        time.sleep(1)
+        stuck = life.received
+        for _ in range(8):
+            fill(filler)
+            time.sleep(0.5)
+        assert life.received <= stuck + 20 < EVENTS
+        filler.unlink()
+        life.wait_for_received(EVENTS)
+        life.check()
+
+
+def fill(path: Path) -> None:
+    """Write until the disk takes no more."""
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
