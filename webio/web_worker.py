@@ -92,6 +92,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def look_at_parked(self, conn: TConn, _socket: socket.socket) -> None:
         """A client that waits sent something, or is gone: then nobody waits any longer."""
+        if conn not in self.parked:
+            # Its wait ended in the same turn of the loop.
+            return
         self.poller.unregister(conn.sock)
         gone = True
         with contextlib.suppress(OSError):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -143,6 +144,37 @@ def test_an_organisation_has_so_many_places_and_who_leaves_makes_room(platform: 
     for line in lines:
         line.close()
     until(lambda: "retry-after" not in platform.ask(f"wait=1{start}").headers, 5)
+
+
+def test_clients_that_leave_just_when_the_event_comes_do_no_harm(platform: Platform, start: str) -> None:
+    before = workers(platform)
+    for number in range(10):
+        lines = []
+        for _ in range(10):
+            line = socket.create_connection(("127.0.0.1", platform.port), timeout=20)
+            head = f"GET /api/v1/events?wait=30{start} HTTP/1.1\r\nHost: x\r\n"
+            line.sendall(f"{head}Authorization: Bearer {platform.keys['acme']}\r\n\r\n".encode())
+            lines.append(line)
+        time.sleep(0.2)
+        platform.do("record", text=f"round {number}")
+        dispatching = platform.pool.submit(platform.do, "dispatch")
+        for place, line in enumerate(lines):
+            time.sleep(0.002 * (place % 3))
+            line.close()
+        dispatching.result(10)
+        start = platform.end_of_events()
+    future = platform.waiting(30, start)
+    platform.do("say", text="still there")
+    assert future.result(10).texts == ["still there"]
+    assert workers(platform) == before
+
+
+def workers(platform: Platform) -> list[str]:
+    """The process ids of the web server's workers: one that crashed would have been replaced."""
+    assert platform.web is not None
+    found = Path(f"/proc/{platform.web.pid}/task/{platform.web.pid}/children").read_text().split()
+    assert found
+    return found
 
 
 def test_a_wait_counts_once_and_its_connection_goes_on(platform: Platform, start: str) -> None:
