@@ -94,8 +94,9 @@ def cancel_replay(*, replay: Replay, actor: Actor) -> Replay:
 
 def chosen(replay: Replay) -> models.QuerySet[Delivery]:
     """The deliveries a replay repeats: of each event its newest, if that is what was asked for."""
-    newer = Delivery.objects.filter(
-        webhook_id=models.OuterRef("webhook_id"), event_id=models.OuterRef("event_id"), pk__gt=models.OuterRef("pk")
+    # As an expression, so that SQLite does not look through all the webhook's deliveries with a higher id.
+    newer = Delivery.objects.alias(number=models.F("pk") + 0).filter(
+        webhook_id=models.OuterRef("webhook_id"), event_id=models.OuterRef("event_id"), number__gt=models.OuterRef("pk")
     )
     rows = Delivery.objects.filter(
         ~models.Exists(newer),

@@ -24,8 +24,8 @@ from webhooks.signals import wake_engine
 TICK_SECONDS = 0.1
 #: What was not made in time is made up for so many seconds at most.
 ARREARS_SECONDS = 2 * TICK_SECONDS
-#: So many deliveries are looked up at once: the work of that many seconds.
-AHEAD_SECONDS = 10
+#: So many deliveries are looked up at once: the work of that many seconds, since it may mean to sort a whole log.
+AHEAD_SECONDS = 20
 #: While so many deliveries of the webhook are due no more are made: new events would wait behind them.
 BACKLOG = 1000
 
