@@ -1,71 +1,106 @@
-"""What /metrics tells about deliveries, read from the database when asked: the same from every process."""
+"""What /metrics tells about deliveries, read from the database when asked: the same from every process.
+
+Work is counted webhook by webhook, because that is how the indexes of deliveries begin.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
+from itertools import accumulate
 
-from django.db.models import Avg, Count, Max, Min, Q
+from django.db.models import Count, Min, OuterRef, Q, QuerySet, Subquery, Sum
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from conversations.models import Event
 from core import loops, metrics
 from core.clock import now
-from organisations.models import Organisation
-from webhooks.models import Attempt, Delivery, Lease, Webhook
+from webhooks.models import DURATION_BOUNDS, Delivery, Durations, EngineTotal, Lease, Webhook
 from webhooks.signals import LOOP
 
-#: The period over which attempts are summed up.
-RECENT = timedelta(minutes=1)
+#: The columns that count attempts by duration, as `DURATION_BOUNDS` bounds them.
+_CLASSES = [field.name for field in Durations._meta.local_fields if field.name.startswith(("upto_", "longer"))]
 
 
 def collect() -> Iterable[Metric]:
-    """Work that waits, its age, and the attempts of the last minute by outcome."""
+    """Work that waits, its age, and every attempt ever made."""
     moment = now()
-    pending = Delivery.objects.filter(state=Delivery.State.PENDING)
-    active = Q(webhook__state=Webhook.State.ACTIVE, webhook__organisation__suspended_at=None)
-    due = pending.filter(active, next_attempt_at__lte=moment)
-    waiting = due.aggregate(count=Count("id"), oldest=Min("next_attempt_at"))
-    age = (moment - waiting["oldest"]).total_seconds() if waiting["oldest"] else 0.0
-    # Webhook by webhook, because that is how the index of states begins.
-    held = sum(
-        Delivery.objects.filter(webhook_id=pk, state=Delivery.State.HELD).count()
-        for pk in Webhook.objects.filter(archived_at=None).values_list("pk", flat=True)
-    )
+    kept = Webhook.objects.filter(archived_at=None)
+    active = kept.filter(state=Webhook.State.ACTIVE, organisation__suspended_at=None)
+    stopped = active.filter(breaker_until__gt=moment)
+    served = active.filter(Q(breaker_until=None) | Q(breaker_until__lte=moment))
+    due = Delivery.objects.filter(state=Delivery.State.PENDING, next_attempt_at__lte=moment)
+    oldest = served.aggregate(oldest=Min(Subquery(_own(due).order_by("next_attempt_at").values("next_attempt_at")[:1])))
     for name, text, value in (
-        ("due", "Deliveries to be sent now, those under way included", waiting["count"]),
-        ("oldest_due_seconds", "How long the oldest due delivery has waited", age),
+        ("due", "Deliveries to be sent now, those under way included", _count(served, due)),
+        ("oldest_due_seconds", "How long the oldest due delivery has waited", _age(oldest["oldest"], moment)),
+        ("behind_breakers", "Due deliveries that wait until a breaker lets them pass", _count(stopped, due)),
         ("served_webhooks", "Webhooks that an engine serves", Lease.objects.filter(until__gt=moment).count()),
-        ("held", "Deliveries kept for webhooks that are not active", held),
+        (
+            "held",
+            "Deliveries kept for webhooks that are not active",
+            _count(kept, Delivery.objects.filter(state=Delivery.State.HELD)),
+        ),
         ("drains", "Engines that are alive", loops.alive(LOOP)),
     ):
         yield GaugeMetricFamily(f"webio_deliveries_{name}", text, value=value)
+    yield from _webhooks(kept, stopped)
     yield from _untaken(moment)
-    yield from _attempts(moment - RECENT)
+    yield from _attempts()
+
+
+def _own(deliveries: QuerySet[Delivery]) -> QuerySet[Delivery]:
+    """Those among `deliveries` of the webhook that is looked at."""
+    return deliveries.filter(webhook=OuterRef("pk")).order_by()
+
+
+def _count(webhooks: QuerySet[Webhook], deliveries: QuerySet[Delivery]) -> int:
+    """How many of `deliveries` are of one of `webhooks`."""
+    counted = _own(deliveries).values("webhook").annotate(count=Count("pk")).values("count")
+    found: int = webhooks.aggregate(sum=Sum(Subquery(counted), default=0))["sum"]
+    return found
+
+
+def _age(since: datetime | None, moment: datetime) -> float:
+    return max(0.0, (moment - since).total_seconds()) if since else 0.0
+
+
+def _webhooks(kept: QuerySet[Webhook], stopped: QuerySet[Webhook]) -> Iterable[Metric]:
+    states = dict(kept.order_by().values_list("state").annotate(count=Count("pk")))
+    family = GaugeMetricFamily("webio_webhooks", "Webhooks by state", labels=["state"])
+    for state in Webhook.State.values:
+        family.add_metric([state], states.get(state, 0))
+    yield family
+    text = "Active webhooks that are left alone for a while because their endpoint fails"
+    yield GaugeMetricFamily("webio_webhooks_breaker_open", text, value=stopped.count())
 
 
 def _untaken(moment: datetime) -> Iterable[Metric]:
     """Events that no engine has looked at: without an engine work shows up here, not among the deliveries."""
     found = Event.objects.filter(position=None).aggregate(count=Count("id"), oldest=Min("created_at"))
-    age = max(0.0, (moment - found["oldest"]).total_seconds()) if found["oldest"] else 0.0
+    age = _age(found["oldest"], moment)
     yield GaugeMetricFamily("webio_events_waiting", "Events that no engine has taken yet", value=found["count"])
     yield GaugeMetricFamily("webio_events_oldest_waiting_seconds", "How long the oldest has waited", value=age)
 
 
-def _attempts(since: datetime) -> Iterable[Metric]:
-    count = GaugeMetricFamily("webio_attempts_last_minute", "Attempts by outcome", labels=["outcome"])
-    mean = GaugeMetricFamily("webio_attempt_seconds_mean", "Their mean duration", labels=["outcome"])
-    longest = GaugeMetricFamily("webio_attempt_seconds_max", "Their longest duration", labels=["outcome"])
-    # The index of times begins with the organisation.
-    own = Attempt.objects.filter(organisation__in=Organisation.objects.all(), attempted_at__gte=since)
-    answered = Q(error="", status_code__gte=200, status_code__lt=300)
-    for outcome, chosen in (("delivered", own.filter(answered)), ("failed", own.exclude(answered))):
-        found = chosen.aggregate(count=Count("id"), mean=Avg("duration_ms"), longest=Max("duration_ms"))
-        count.add_metric([outcome], found["count"])
-        mean.add_metric([outcome], (found["mean"] or 0) / 1000)
-        longest.add_metric([outcome], (found["longest"] or 0) / 1000)
-    yield from (count, mean, longest)
+def _attempts() -> Iterable[Metric]:
+    """Since the platform was set up, from the totals that the engines keep: one row each."""
+    found = EngineTotal.objects.aggregate(
+        **{name: Sum(name, default=0) for name in ("delivered", "failed", "duration_ms", *_CLASSES)}
+    )
+    outcomes = CounterMetricFamily("webio_attempts", "Attempts by outcome", labels=["outcome"])
+    for outcome in ("delivered", "failed"):
+        outcomes.add_metric([outcome], found[outcome])
+    yield outcomes
+    bounds = [*(str(bound / 1000) for bound in DURATION_BOUNDS), "+Inf"]
+    buckets = list(zip(bounds, accumulate(found[name] for name in _CLASSES), strict=True))
+    yield HistogramMetricFamily(
+        "webio_attempt_duration_seconds",
+        "How long attempts took",
+        buckets=buckets,
+        sum_value=found["duration_ms"] / 1000,
+    )
 
 
 metrics.register(collect)

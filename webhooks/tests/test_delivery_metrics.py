@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -11,15 +12,20 @@ from django.test import Client
 from conftest import Cast
 from conversations.models import Event
 from core import loops
+from core.actors import SYSTEM
 from core.clock import held_at, now
 from core.models import Slot
+from webhooks.actions import archive_webhook
 from webhooks.engine.leases import Leases
+from webhooks.metrics import collect
+from webhooks.models import Attempt, EngineTotal, Webhook
 from webhooks.signals import LOOP
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver
 
-PREFIXES = ("webio_deliveries", "webio_attempt", "webio_events", "webio_loop")
+PREFIXES = ("webio_deliveries", "webio_attempt", "webio_events", "webio_loop", "webio_webhooks")
+DURATION = "webio_attempt_duration_seconds"
 
 pytestmark = pytest.mark.django_db
 
@@ -44,13 +50,72 @@ def test_waiting_and_held_deliveries_and_served_webhooks_are_counted(acme: Cast,
     assert figures["webio_deliveries_held"] == 1
 
 
-def test_attempts_of_the_last_minute_are_counted_by_outcome(acme: Cast, client: Client, endpoint: Endpoint) -> None:
+def test_attempts_are_counted_by_outcome_and_duration_and_never_fewer(
+    acme: Cast, client: Client, endpoint: Endpoint
+) -> None:
     webhook = make_webhook(acme, callback_url=endpoint.url)
+    before = told(client)
+    assert before['webio_attempts_total{outcome="delivered"}'] == before[f"{DURATION}_count"] == 0
     make_delivery(acme, webhook)
     deliver()
+    endpoint.status, endpoint.delay = 500, 0.3
+    make_delivery(acme, webhook)
+    deliver()
+    Attempt.objects.all().delete()
     figures = told(client)
-    assert figures['webio_attempts_last_minute{outcome="delivered"}'] == 1
-    assert figures['webio_attempts_last_minute{outcome="failed"}'] == 0
+    assert figures['webio_attempts_total{outcome="delivered"}'] == 1
+    assert figures['webio_attempts_total{outcome="failed"}'] == 1
+    assert figures[f"{DURATION}_count"] == 2
+    assert 0.3 <= figures[f"{DURATION}_sum"] < 10
+    assert figures[f'{DURATION}_bucket{{le="0.25"}}'] <= 1
+    assert figures[f'{DURATION}_bucket{{le="+Inf"}}'] == 2
+
+
+def test_the_totals_of_all_engines_are_summed_and_buckets_are_cumulative(client: Client) -> None:
+    EngineTotal.objects.create(slot=0, delivered=5, failed=1, duration_ms=1500, upto_10=2, upto_50=3, longer=1)
+    EngineTotal.objects.create(slot=3, delivered=1, failed=2, duration_ms=500, upto_10=1, upto_10000=2)
+    figures = told(client)
+    assert figures['webio_attempts_total{outcome="delivered"}'] == 6
+    assert figures['webio_attempts_total{outcome="failed"}'] == 3
+    assert figures[f"{DURATION}_sum"] == 2
+    assert [figures[f'{DURATION}_bucket{{le="{bound}"}}'] for bound in ("0.01", "0.025", "0.05", "5.0", "10.0")] == [
+        3,
+        3,
+        6,
+        6,
+        8,
+    ]
+    assert figures[f'{DURATION}_bucket{{le="+Inf"}}'] == figures[f"{DURATION}_count"] == 9
+
+
+def test_what_waits_for_an_open_breaker_is_not_late(acme: Cast, client: Client) -> None:
+    webhook = make_webhook(acme)
+    make_delivery(acme, webhook)
+    Webhook.objects.update(breaker_until=now() + timedelta(minutes=1))
+    figures = told(client)
+    assert figures["webio_webhooks_breaker_open"] == figures["webio_deliveries_behind_breakers"] == 1
+    assert figures["webio_deliveries_due"] == figures["webio_deliveries_oldest_due_seconds"] == 0
+    Webhook.objects.update(breaker_until=now())
+    figures = told(client)
+    assert figures["webio_webhooks_breaker_open"] == figures["webio_deliveries_behind_breakers"] == 0
+    assert figures["webio_deliveries_due"] == 1
+
+
+def test_webhooks_are_counted_by_state(acme: Cast, client: Client) -> None:
+    make_webhook(acme)
+    for state in ("paused", "disabled", "disabled"):
+        Webhook.objects.filter(pk=make_webhook(acme).pk).update(state=state)
+    archive_webhook(webhook=make_webhook(acme), actor=SYSTEM)
+    figures = told(client)
+    found = [figures[f'webio_webhooks{{state="{state}"}}'] for state in ("active", "paused", "disabled")]
+    assert found == [1, 1, 2]
+
+
+def test_the_number_of_statements_does_not_grow_with_webhooks(acme: Cast, django_assert_max_num_queries: Any) -> None:
+    for _number in range(5):
+        make_delivery(acme, make_webhook(acme))
+    with django_assert_max_num_queries(10):
+        list(collect())
 
 
 def test_without_an_engine_the_waiting_events_and_the_silence_show_it(acme: Cast, client: Client) -> None:
