@@ -60,6 +60,8 @@ ERRORS: dict[str, str | Promise] = {
     "protocol": _("The answer was not valid HTTP."),
     "proxy": _("The platform's own proxy could not be used."),
     "invalid_url": _("The URL is not valid."),
+    "auth": _("The authorization server gave no token."),
+    "body_too_large": _("The body would be larger than webhooks may be."),
 }
 
 #: CURLE_PROXY and CURLE_TOO_LARGE, for which pycurl has no names.
@@ -115,6 +117,8 @@ class Request:
     deadline: float = 15.0
     #: `host:port:address` entries that replace DNS, for tests of rebinding.
     resolve: Sequence[str] = ()
+    #: PEM of a client certificate with its key, for servers that ask for one.
+    certificate: str = ""
 
 
 @dataclass(slots=True)
@@ -147,6 +151,11 @@ class Outcome:
         return str(ERRORS[self.error]) if self.error else ""
 
 
+def no_answer(error: str) -> Outcome:
+    """The outcome of a request that was not made at all."""
+    return Outcome(None, error, [], b"", False, dict.fromkeys(("dns", "connect", "tls", "firstByte", "total"), 0))
+
+
 class _Transfer:
     """A libcurl handle with its callbacks and buffers, used for one request after another."""
 
@@ -161,6 +170,7 @@ class _Transfer:
         "_stop",
         "_url",
         "curl",
+        "reusable",
         "token",
     )
 
@@ -168,6 +178,7 @@ class _Transfer:
         curl = self.curl = pycurl.Curl()
         curl.transfer = self
         self.token: Hashable = None
+        self.reusable = True
         self._method = ""
         self._url = ""
         self._deadline = 0.0
@@ -228,6 +239,13 @@ class _Transfer:
         if request.resolve or self._resolve:
             self._resolve = request.resolve
             curl.setopt(pycurl.RESOLVE, list(request.resolve))
+        if request.certificate:
+            # Never taken back, so the handle is for this request alone. libcurl uses a connection again only for
+            # the same certificate.
+            self.reusable = False
+            pem = request.certificate.encode()
+            curl.setopt(pycurl.SSLCERT_BLOB, pem)
+            curl.setopt(pycurl.SSLKEY_BLOB, pem)
 
     def _open(self, purpose: int, address: Any) -> Any:
         """Open the socket libcurl asks for, unless its address must not be dialled."""
@@ -264,9 +282,9 @@ class _Transfer:
         getinfo = curl.getinfo
         if code and self._stop != "enough":
             error = self._stop or _BY_CURL_CODE.get(code, "protocol")
-            if settings.OUTBOUND_PROXY and getinfo(pycurl.HTTP_CONNECTCODE) >= 300:
-                error = "proxy"
-            elif code == pycurl.E_UNSUPPORTED_PROTOCOL and not self._url.lower().startswith(("http:", "https:")):
+            if settings.OUTBOUND_PROXY:
+                error = _behind_proxy(error, code, getinfo(pycurl.HTTP_CONNECTCODE))
+            if code == pycurl.E_UNSUPPORTED_PROTOCOL and not self._url.lower().startswith(("http:", "https:")):
                 # With the right scheme, it is the server that speaks something else: HTTP/0.9.
                 error = "invalid_url"
         headers, ended = _parse_head(self._headers)
@@ -288,6 +306,13 @@ class _Transfer:
             },
             reused=not error and not getinfo(pycurl.NUM_CONNECTS),
         )
+
+
+def _behind_proxy(error: str, code: int, connect_status: int) -> str:
+    """Whose fault it is where a proxy stands between: it answers 502 to 504 when the host behind it does not answer."""
+    if connect_status in (502, 503, 504):
+        return "connect"
+    return "proxy" if connect_status >= 300 or code == pycurl.E_COULDNT_CONNECT else error
 
 
 def _parse_head(lines: list[bytes]) -> tuple[list[tuple[str, str]], bool]:
@@ -416,7 +441,8 @@ class Stream:
         self._multi.remove_handle(curl)
         self._active.discard(transfer)
         outcome = transfer.outcome(code)
-        self._idle.append(transfer)
+        if transfer.reusable:
+            self._idle.append(transfer)
         return transfer.token, outcome
 
     def _on_socket(self, what: int, descriptor: int, _multi: Any, _data: Any) -> None:

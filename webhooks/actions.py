@@ -6,7 +6,7 @@ Lock order: organisation → webhook → deliveries. Nothing here talks to an en
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,8 @@ from organisations.audit import record_audit
 from organisations.models import Organisation
 from webhooks.announcements import tell_disabled
 from webhooks.copies import copy_all, fresh
-from webhooks.custom_headers import clean_headers, dump_headers
+from webhooks.custom_headers import clean_headers, dump_headers, load_headers
+from webhooks.endpoint_auth import clean_authentication, clean_certificate
 from webhooks.models import Delivery, Replay, Subscription, Webhook
 from webhooks.signals import wake_engine
 
@@ -41,7 +42,16 @@ WIRE_NAMES = {
     "format": "format",
     "ordering": "ordering",
     "headers": "headers",
+    "authentication": "authentication",
+    "client_certificate": "clientCertificate",
+    "retry_delays": "retryDelays",
+    "rate_limit": "rateLimit",
 }
+#: What may be set of a retry schedule: how many delays, each and all together in seconds.
+RETRIES_MAX, RETRY_DELAY_MAX, RETRY_TOTAL_MAX = 20, 172_800, 604_800
+#: Requests in a second or minute.
+RATE_MAX = 10_000
+RATE_SECONDS = {"second": 1, "minute": 60}
 
 
 def create_webhook(
@@ -55,6 +65,10 @@ def create_webhook(
     format: str = Webhook.Format.WEBIO,
     ordering: str = Webhook.Ordering.FIRST,
     headers: dict[str, str] | None = None,
+    authentication: dict[str, str] | None = None,
+    client_certificate: str | None = None,
+    retry_delays: list[int] | None = None,
+    rate_limit: dict[str, Any] | None = None,
     secret: str | None = None,
 ) -> tuple[Webhook, str]:
     """Add a webhook. Returns it and its signing secret (`whsec_…`), which is not shown again.
@@ -71,11 +85,16 @@ def create_webhook(
             "format": format,
             "ordering": ordering,
             "headers": headers or {},
+            "authentication": authentication,
+            "client_certificate": client_certificate,
+            "retry_delays": retry_delays,
+            "rate_limit": rate_limit,
         },
         secret=secret,
     )
     wanted = values.pop("events")
     _refuse_idle(wanted, custom_values)
+    _refuse_two_authorizations(Webhook(), values)
     secret = new_secret() if secret is None else secret
     with transaction.atomic():
         # The lock on the organisation makes the count true until the row is in.
@@ -96,7 +115,7 @@ def create_webhook(
 
 
 def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook:
-    """Change any of `name`, `callback_url`, `events`, `custom_values`, `format`, `ordering`, `headers`.
+    """Change any of `WIRE_NAMES`: each as `create_webhook` takes it.
 
     A newly wanted event counts from now on; deliveries already made keep their format. Raises `Invalid` by wire
     name of the field and `TypeError` for a change that is not in the list.
@@ -108,6 +127,7 @@ def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook
     wanted = values.pop("events", None)
     with transaction.atomic():
         locked = _locked(webhook)
+        _refuse_two_authorizations(locked, values)
         have = events_of(locked)
         _refuse_idle(have if wanted is None else wanted, values.get("custom_values", locked.custom_values))
         changed = sorted(name for name, value in values.items() if getattr(locked, name) != value)
@@ -120,7 +140,7 @@ def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook
             _subscribe(locked, [event for event in wanted if event not in have])
             changed.append("events")
         if changed:
-            told = sorted(WIRE_NAMES[name] for name in changed)
+            told = sorted({WIRE_NAMES[_ARGUMENTS.get(name, name)] for name in changed})
             facts = _facts(locked, have if wanted is None else wanted)
             record_audit(actor, "webhook.update", locked, data={"changed": told, **facts})
     return _refresh(webhook, locked)
@@ -272,6 +292,45 @@ def _clean_choice(choices: type[models.TextChoices]) -> Any:
     return clean
 
 
+def clean_retry_delays(field: str, value: Any) -> list[int] | None:
+    """Seconds to wait after each failed attempt; None for the platform's schedule. Raises `Invalid`."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not 1 <= len(value) <= RETRIES_MAX:
+        raise Invalid.field(field, _("Must be null or a list of 1 to %(maximum)d numbers.") % {"maximum": RETRIES_MAX})
+    for delay in value:
+        if isinstance(delay, bool) or not isinstance(delay, int) or not 1 <= delay <= RETRY_DELAY_MAX:
+            raise Invalid.field(
+                field, _("Each must be a whole number of seconds from 1 to %(maximum)d.") % {"maximum": RETRY_DELAY_MAX}
+            )
+    if sum(value) > RETRY_TOTAL_MAX:
+        raise Invalid.field(field, _("Must not be more than %(maximum)d together.") % {"maximum": RETRY_TOTAL_MAX})
+    return value
+
+
+def clean_rate_limit(field: str, value: Any) -> dict[str, int | None]:
+    """Columns `rate_limit` and `rate_seconds` of `{"limit", "per"}`, or of None for no limit. Raises `Invalid`."""
+    if value is None:
+        return {"rate_limit": None, "rate_seconds": 1}
+    if not isinstance(value, dict) or value.keys() != {"limit", "per"}:
+        raise Invalid.field(field, _("Must be null or an object with limit and per."))
+    limit, per = value["limit"], value["per"]
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= RATE_MAX:
+        problem = _("Must be a whole number from 1 to %(maximum)d.") % {"maximum": RATE_MAX}
+        raise Invalid.field(f"{field}.limit", problem)
+    if not isinstance(per, str) or per not in RATE_SECONDS:
+        raise Invalid.field(f"{field}.per", _("Must be one of: %(choices)s.") % {"choices": ", ".join(RATE_SECONDS)})
+    return {"rate_limit": limit, "rate_seconds": RATE_SECONDS[per]}
+
+
+def rate_of(webhook: Webhook) -> dict[str, Any] | None:
+    """A webhook's rate limit as `clean_rate_limit` takes it."""
+    if webhook.rate_limit is None:
+        return None
+    per = next(name for name, seconds in RATE_SECONDS.items() if seconds == webhook.rate_seconds)
+    return {"limit": webhook.rate_limit, "per": per}
+
+
 def _clean_flag(field: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise Invalid.field(field, _("Must be true or false."))
@@ -286,16 +345,27 @@ _CLEANERS = {
     "format": _clean_choice(Webhook.Format),
     "ordering": _clean_choice(Webhook.Ordering),
     "headers": lambda field, value: dump_headers(clean_headers(field, value)),
+    "retry_delays": clean_retry_delays,
 }
+#: Those that fill columns of other names.
+_SEVERAL: dict[str, Callable[[str, Any], Mapping[str, Any]]] = {
+    "authentication": clean_authentication,
+    "client_certificate": clean_certificate,
+    "rate_limit": clean_rate_limit,
+}
+_ARGUMENTS = {"auth_kind": "authentication", "auth_settings": "authentication", "rate_seconds": "rate_limit"}
 
 
 def _clean(values: dict[str, Any], *, secret: str | None = None) -> dict[str, Any]:
     """`values` as they are stored. Raises one `Invalid` with the errors of all fields."""
     errors: dict[str, list[str]] = {}
-    cleaned = {}
+    cleaned: dict[str, Any] = {}
     for name, value in values.items():
         try:
-            cleaned[name] = _CLEANERS[name](WIRE_NAMES[name], value)
+            if name in _SEVERAL:
+                cleaned |= _SEVERAL[name](WIRE_NAMES[name], value)
+            else:
+                cleaned[name] = _CLEANERS[name](WIRE_NAMES[name], value)
         except Invalid as refusal:
             errors.update(refusal.errors)
     if secret is not None:
@@ -306,6 +376,16 @@ def _clean(values: dict[str, Any], *, secret: str | None = None) -> dict[str, An
     if errors:
         raise Invalid(errors)
     return cleaned
+
+
+def _refuse_two_authorizations(webhook: Webhook, values: dict[str, Any]) -> None:
+    """A header of the customer's own and a kind of authentication cannot both say who asks."""
+    kind = values.get("auth_kind", webhook.auth_kind)
+    headers = values.get("headers", webhook.headers)
+    names = {name.lower() for name in load_headers(headers)}
+    if kind != Webhook.Auth.NONE and "authorization" in names:
+        field = "authentication" if "auth_kind" in values else "headers"
+        raise Invalid.field(field, _("There is an Authorization header already: use one or the other."))
 
 
 def _refuse_idle(events: list[str], custom_values: bool) -> None:

@@ -55,7 +55,7 @@ class WebhookAdmin(HistoryAdmin):
     )
     search_fields = ("name", "callback_url")
     # A callback URL's query may hold a key, and so do headers.
-    exclude = ("secret", "previous_secret", "headers", "callback_url")
+    exclude = ("secret", "previous_secret", "headers", "callback_url", "auth_settings", "client_certificate")
     readonly_fields = (
         "address", "last_day", "last_success_at", "last_failure_at", "consecutive_failures", "failing_since",
         "breaker_until", "breaker_level",

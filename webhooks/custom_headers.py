@@ -89,6 +89,11 @@ def dump_headers(headers: dict[str, str]) -> str:
     return json.dumps(headers) if headers else ""
 
 
+def load_headers(stored: str) -> dict[str, str]:
+    """What `dump_headers` stored."""
+    return json.loads(stored) if stored else {}
+
+
 def headers_of(webhook: Webhook) -> dict[str, str]:
     """The custom headers of a webhook. The values may be secrets: show names only."""
-    return json.loads(webhook.headers) if webhook.headers else {}
+    return load_headers(webhook.headers)

@@ -17,10 +17,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from django.utils.translation import gettext as _
 
 from core.errors import Invalid
-from core.outbound import BODY_KEPT, Outcome, Request, fetch
+from core.outbound import BODY_KEPT, Outcome, Request
 from core.text import FIELDS_MAX, clean_field_name, text_error
 from webhooks.models import Webhook
-from webhooks.single import single_request
+from webhooks.single import send_single, single_request
 
 #: Seconds from the first byte of the first try to the last byte of the last.
 DEADLINE = 5.0
@@ -137,11 +137,11 @@ def ask(
     # Of no event: each request is a message of its own, and its retry the same one.
     identifier = f"req_{uuid.uuid4().hex}"
     request = single_request(webhook, "GET", url, identifier=identifier, deadline=DEADLINE, extra=extra)
-    outcome = fetch(request)
+    outcome = send_single(webhook, request)
     left = DEADLINE - (time.monotonic() - started) - RETRY_AFTER
     if outcome.status is None and outcome.error in RETRIED and left > 0:
         time.sleep(RETRY_AFTER)
-        outcome = fetch(replace(request, deadline=left))
+        outcome = send_single(webhook, replace(request, deadline=left))
     return Lookup(request, outcome, read(outcome, fields))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from core.clock import now
-from core.outbound import Request, header_line
+from core.outbound import Outcome, Request, fetch, header_line, no_answer
 from core.signing import Signer
+from webhooks.endpoint_auth import authorization_now
 from webhooks.engine.outgoing import fixed_headers, signed_headers, signing_secrets, tokens
 from webhooks.models import Webhook
 
@@ -24,7 +27,10 @@ def single_request(
     deadline: float,
     extra: Sequence[tuple[str, str]] = (),
 ) -> Request:
-    """A request to `url` signed now for `webhook`. `identifier` is its `webhook-id`, `deadline` is seconds."""
+    """A request to `url` signed now for `webhook`, for `send_single`.
+
+    `identifier` is its `webhook-id`, `deadline` is seconds.
+    """
     token = tokens([webhook.organisation_id]).get(webhook.organisation_id, "")
     signer = Signer(signing_secrets(webhook))
     headers = [
@@ -33,6 +39,17 @@ def single_request(
         *(header_line(*pair) for pair in extra),
     ]
     return Request(method, url, headers, body, deadline)
+
+
+def send_single(webhook: Webhook, request: Request) -> Outcome:
+    """Make the request with what the webhook's kind of authentication adds to it. Blocks up to its deadline."""
+    began = time.monotonic()
+    line = authorization_now(webhook)
+    if line is None:
+        return no_answer("auth")
+    headers = [*request.headers, line] if line else request.headers
+    left = max(0.1, request.deadline - (time.monotonic() - began))
+    return fetch(replace(request, headers=headers, deadline=left, certificate=webhook.client_certificate))
 
 
 def header_pairs(request: Request) -> list[tuple[str, str]]:

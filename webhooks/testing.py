@@ -19,7 +19,7 @@ from webhooks.engine.outgoing import DEADLINE
 from webhooks.models import Webhook
 from webhooks.payloads import render
 from webhooks.samples import sample_event
-from webhooks.single import TEST_HEADER, header_pairs, single_request
+from webhooks.single import TEST_HEADER, header_pairs, send_single, single_request
 
 #: The test that is no event.
 CUSTOM_VALUE = "customValue"
@@ -93,7 +93,7 @@ def _send(webhook: Webhook, name: str) -> Result:
     request = single_request(
         webhook, "POST", webhook.callback_url, body, identifier=identifier, deadline=DEADLINE, extra=[TEST_HEADER]
     )
-    return _result(request, outbound.fetch(request))
+    return _result(request, send_single(webhook, request))
 
 
 def _ask(webhook: Webhook, fields: list[str], customer_uid: str, address: str) -> Result:

@@ -143,6 +143,13 @@ def test_the_configured_proxy_is_used_and_its_faults_are_its_own(settings: Any) 
         assert proxy.requests[0].method == "CONNECT"
     settings.OUTBOUND_PROXY = "http://proxy.invalid:3128"
     assert get("http://customer.example/hook").error == "proxy"
+    for status in (502, 503, 504):
+        with receiver(answer(status)) as proxy:
+            settings.OUTBOUND_PROXY = f"http://127.0.0.1:{proxy.port}"
+            # The host behind it does not answer.
+            assert fetch(Request("POST", "https://customer.example/hook")).error == "connect"
+    settings.OUTBOUND_PROXY = f"http://127.0.0.1:{proxy.port}"
+    assert fetch(Request("POST", "http://customer.example/hook")).error == "proxy"
 
 
 # What must not be dialled

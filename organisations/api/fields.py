@@ -160,6 +160,19 @@ class Strings(serializers.Field[dict[str, str], Any, dict[str, str], Any]):
         return dict(value)
 
 
+class Json(serializers.Field[Any, Any, Any, Any]):
+    """Any JSON value; the verb checks it. A subclass says in OpenAPI what it may be."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_null=True, **kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
 @extend_schema_field({"type": "array", "items": {"type": "string"}})
 class Names(serializers.Field[list[str], Any, list[str], Any]):
     """A list of strings; the verb checks what they may be."""

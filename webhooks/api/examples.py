@@ -10,6 +10,10 @@ WEBHOOK = {
     "ordering": "first",
     "state": "active",
     "stateReason": "",
+    "authentication": {"type": "basic", "username": "webio"},
+    "clientCertificate": False,
+    "retryDelays": None,
+    "rateLimit": {"limit": 50, "per": "second"},
     "createdAt": "2026-01-31T09:00:00.000Z",
 }
 CREATE = {
@@ -18,6 +22,8 @@ CREATE = {
     "events": ["inboundMessage", "messageSend", "deliveryReport"],
     "format": "webio",
     "ordering": "first",
+    "authentication": {"type": "basic", "username": "webio", "password": "kept encrypted"},
+    "rateLimit": {"limit": 50, "per": "second"},
 }
 TRY = {
     "statusCode": 200,

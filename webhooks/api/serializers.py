@@ -4,10 +4,75 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from organisations.api.fields import Body, Flag, Names, Strings, Text
+from organisations.api.fields import Body, Flag, Json, Names, Strings, Text
+from webhooks import actions, endpoint_auth
 from webhooks.models import Delivery, Webhook
+
+
+def _strings(kind: str, *names: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The schema of an object with strings."""
+    text = {"type": "string", "minLength": 1, "maxLength": endpoint_auth.TEXT_MAX}
+    properties = {"type": {"type": "string", "enum": [kind]}, **dict.fromkeys((*names, *optional), text)}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": ["type", *names],
+        "additionalProperties": False,
+    }
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            _strings("basic", "username", "password"),
+            _strings("bearer", "token"),
+            _strings("oauth2", "tokenUrl", "clientId", "clientSecret", optional=("scope",)),
+            {"type": "null"},
+        ]
+    }
+)
+class Authentication(Json):
+    """How requests to the endpoint say who asks, null for nothing but the signature."""
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            {
+                "type": "object",
+                "properties": {
+                    "limit": {"type": "integer", "minimum": 1, "maximum": actions.RATE_MAX},
+                    "per": {"type": "string", "enum": list(actions.RATE_SECONDS)},
+                },
+                "required": ["limit", "per"],
+                "additionalProperties": False,
+            },
+            {"type": "null"},
+        ]
+    }
+)
+class RateLimit(Json):
+    """How many requests a second or minute the endpoint takes, null for no limit."""
+
+
+@extend_schema_field(
+    {
+        "type": ["array", "null"],
+        "items": {"type": "integer", "minimum": 1, "maximum": actions.RETRY_DELAY_MAX},
+        "minItems": 1,
+        "maxItems": actions.RETRIES_MAX,
+    }
+)
+class RetryDelays(Json):
+    """Seconds to wait after each failed attempt, null for the platform's schedule."""
+
+
+@extend_schema_field({"type": ["string", "null"], "maxLength": endpoint_auth.CERTIFICATE_MAX})
+class Certificate(Json):
+    """PEM of a client certificate and its private key, null for none."""
 
 
 class CreateWebhook(Body):
@@ -20,6 +85,10 @@ class CreateWebhook(Body):
     format = Text(required=False)
     ordering = Text(required=False)
     headers = Strings(required=False)
+    authentication = Authentication(required=False)
+    clientCertificate = Certificate(required=False)
+    retryDelays = RetryDelays(required=False)
+    rateLimit = RateLimit(required=False)
     secret = Text(required=False)
 
 
@@ -33,6 +102,10 @@ class UpdateWebhook(Body):
     format = Text(required=False)
     ordering = Text(required=False)
     headers = Strings(required=False)
+    authentication = Authentication(required=False)
+    clientCertificate = Certificate(required=False)
+    retryDelays = RetryDelays(required=False)
+    rateLimit = RateLimit(required=False)
     state = Text(required=False)
 
 
@@ -61,6 +134,12 @@ class WebhookShape(serializers.Serializer[Any]):
     ordering = serializers.ChoiceField(Webhook.Ordering.values)
     state = serializers.ChoiceField(Webhook.State.choices)
     stateReason = serializers.CharField()
+    authentication = serializers.DictField(
+        child=serializers.CharField(), allow_null=True, help_text="Without its secrets."
+    )
+    clientCertificate = serializers.BooleanField(help_text="Whether there is one.")
+    retryDelays = RetryDelays()
+    rateLimit = RateLimit()
     createdAt = serializers.DateTimeField()
     secret = serializers.CharField(required=False)
 

@@ -28,6 +28,7 @@ from webhooks.api.serializers import (
     UpdateWebhook,
     WebhookShape,
 )
+from webhooks.endpoint_auth import shown
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.testing import CUSTOM_VALUE, try_webhook
 
@@ -35,7 +36,7 @@ READ = "webhooks:read"
 WRITE = "webhooks:write"
 TAG = "Webhooks"
 #: Wire name → argument of the verbs, where they differ.
-NAMES = {"callbackUrl": "callback_url", "customValues": "custom_values"}
+NAMES = {wire: name for name, wire in actions.WIRE_NAMES.items()}
 
 
 def webhook_shape(webhook: Webhook) -> dict[str, Any]:
@@ -50,6 +51,10 @@ def webhook_shape(webhook: Webhook) -> dict[str, Any]:
         "ordering": webhook.ordering,
         "state": webhook.state,
         "stateReason": webhook.state_reason,
+        "authentication": shown(webhook),
+        "clientCertificate": bool(webhook.client_certificate),
+        "retryDelays": webhook.retry_delays,
+        "rateLimit": actions.rate_of(webhook),
         "createdAt": moment(webhook.created_at),
     }
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import time
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -12,14 +14,15 @@ from django.db import DataError, IntegrityError
 
 from core.clock import now
 from core.loops import Run
-from core.outbound import Outcome, Stream
+from core.outbound import Outcome, Stream, no_answer
 from core.wakeup import Waiter
+from webhooks.endpoint_auth import Authentication, Tokens
 from webhooks.engine import dispatch, due, record
 from webhooks.engine.dispatch import Dispatched
 from webhooks.engine.due import Due
 from webhooks.engine.lane import Lane
 from webhooks.engine.leases import Leases
-from webhooks.engine.outgoing import Directory, Endpoint, build
+from webhooks.engine.outgoing import BodyTooLarge, Directory, Endpoint, build
 from webhooks.engine.record import Result, Written
 from webhooks.engine.schedule import GONE
 
@@ -44,10 +47,23 @@ BUSY_SECONDS = 0.05
 HUNGRY = AHEAD // 4
 #: A delivery that failed inside the engine itself waits this long.
 OUR_FAULT = timedelta(minutes=5)
+#: Error classes that are the platform's own: they use up no attempt.
+NOT_THEIRS = frozenset({"proxy"})
 #: How often it looks which webhooks are its own, seconds.
 PLACE_SECONDS = 2.0
 #: After so long at most the reading starts again at the oldest, where lanes may have become free, seconds.
 REWIND_SECONDS = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Sending:
+    """One attempt on its way."""
+
+    delivery: Due
+    endpoint: Endpoint
+    attempted_at: datetime
+    #: A new token has been asked for, because the endpoint refused the first.
+    renewed: bool = False
 
 
 class Drain:
@@ -61,6 +77,9 @@ class Drain:
         self.lanes: dict[int, Lane] = {}
         #: Requests under way by organisation.
         self.in_flight: dict[int, int] = {}
+        self.tokens = Tokens()
+        #: What waits for a token, by what asks for it.
+        self.parked: dict[bytes, list[Sending]] = {}
         self.results: list[Result] = []
         self.oldest_result = 0.0
         self.sent = 0
@@ -248,23 +267,55 @@ class Drain:
             delivery = lane.next()
             if delivery is None:
                 continue
-            try:
-                request = build(delivery, endpoints[webhook_id])
-            except Exception:
-                self.put_off(lane, delivery)
-                continue
             lane.started(delivery)
             self.in_flight[organisation_id] = self.in_flight.get(organisation_id, 0) + 1
-            self.stream.submit(request, (delivery, endpoints[webhook_id].strict, now()))
-            self.sent += 1
+            self.send(Sending(delivery, endpoints[webhook_id], now()))
             if lane.waiting and lane.open() and (lane.rate is None or lane.allowance >= 1.0):
                 turns.insert(0, (webhook_id, lane))
             return bool(turns)
         return False
 
-    def put_off(self, lane: Lane, delivery: Due) -> None:
-        """A delivery that we cannot handle is our fault: it uses up no attempt and is looked at again later."""
-        log.exception("delivery could not be handled", extra={"facts": {"delivery": delivery.id}})
+    def send(self, sending: Sending) -> None:
+        """Start a request, or have it wait for the token that its endpoint asks for."""
+        authentication = sending.endpoint.authentication
+        line = self.tokens.line(authentication)
+        if line is None and authentication.asks is not None:
+            waiting = self.parked.setdefault(authentication.key, [])
+            waiting.append(sending)
+            if len(waiting) == 1:
+                self.stream.submit(authentication.asks, authentication)
+            return
+        try:
+            request = build(sending.delivery, sending.endpoint)
+        except BodyTooLarge:
+            self.take_in(sending, no_answer("body_too_large"))
+            return
+        except Exception:
+            self.put_off(sending)
+            return
+        if line:
+            request.headers = [*request.headers, line]
+        self.stream.submit(request, sending)
+        self.sent += 1
+
+    def take_token(self, authentication: Authentication, outcome: Outcome) -> None:
+        """Go on with what waited for a token. Without one, the attempt has failed."""
+        given = self.tokens.take(authentication, outcome)
+        for sending in self.parked.pop(authentication.key, []):
+            if given:
+                self.send(sending)
+            else:
+                self.take_in(sending, no_answer("auth"))
+
+    def put_off(self, sending: Sending) -> None:
+        """What goes wrong on our side is not the endpoint's: it uses up no attempt and is looked at again later."""
+        delivery = sending.delivery
+        facts = {"delivery": delivery.id}
+        log.error("delivery could not be handled", exc_info=sys.exception() is not None, extra={"facts": facts})
+        lane = self.lanes[delivery.webhook_id]
+        lane.left(delivery)
+        self.in_flight[delivery.organisation_id] -= 1
+        self.release(lane, delivery)
         due.put_off(delivery.id, now() + OUR_FAULT)
         lane.held.discard(delivery.id)
         lane.forget_followers(delivery)
@@ -276,24 +327,40 @@ class Drain:
     def collect(self, timeout: float) -> None:
         """Take in finished requests, and write outcomes when there are enough or they have waited enough."""
         for token, outcome in self.stream.poll(timeout):
-            delivery, strict, attempted_at = cast("tuple[Due, bool, datetime]", token)
-            self.take_in(delivery, outcome, attempted_at, strict)
+            if isinstance(token, Authentication):
+                self.take_token(token, outcome)
+                continue
+            sending = cast("Sending", token)
+            authentication = sending.endpoint.authentication
+            if outcome.status == 401 and authentication.asks is not None and not sending.renewed:
+                # The token may have been taken back before its time: once with a new one.
+                sending.renewed = True
+                self.tokens.drop(authentication)
+                self.send(sending)
+                continue
+            self.take_in(sending, outcome)
         if self.results and (
             len(self.results) >= FLUSH_COUNT or time.monotonic() - self.oldest_result >= self.flush_after()
         ):
             self.flush()
 
-    def take_in(self, delivery: Due, outcome: Outcome, attempted_at: datetime, strict: bool) -> None:
+    def take_in(self, sending: Sending, outcome: Outcome) -> None:
         """Note one finished request and free its place."""
+        delivery = sending.delivery
         lane = self.lanes[delivery.webhook_id]
-        lane.ended(delivery, outcome)
-        self.in_flight[delivery.organisation_id] -= 1
         try:
-            result = record.judge(delivery, outcome, attempted_at, strict, lane.retry_delays)
+            result = record.judge(delivery, outcome, sending.attempted_at, sending.endpoint.strict, lane.retry_delays)
         except Exception:
-            self.release(lane, delivery)
-            self.put_off(lane, delivery)
+            self.put_off(sending)
             return
+        if outcome.error in NOT_THEIRS:
+            self.put_off(sending)
+            return
+        if outcome.error in record.OURS:
+            lane.left(delivery)
+        else:
+            lane.ended(delivery, outcome)
+        self.in_flight[delivery.organisation_id] -= 1
         # One that still blocks its lane does so until that is written: before, reading lets the next one through.
         if not result.blocks:
             self.release(lane, delivery)

@@ -130,12 +130,16 @@ class Lane:
         if delivery.lane is not None:
             self.busy.add(delivery.lane)
 
-    def ended(self, delivery: Due, outcome: Outcome) -> None:
-        """A request ended: take its place back and learn from it."""
-        saturated = not self.open()
+    def left(self, delivery: Due) -> None:
+        """A request is no longer under way."""
         self.in_flight -= 1
         if delivery.attempt_count:
             self.retries_in_flight -= 1
+
+    def ended(self, delivery: Due, outcome: Outcome) -> None:
+        """A request ended: take its place back and learn from it."""
+        saturated = not self.open()
+        self.left(delivery)
         seconds = outcome.timings["total"] / 1000
         self.pace = seconds if self.pace is None else self.pace * 0.8 + seconds * 0.2
         # Forgets slowly, so that an endpoint that became slower for good is measured anew.

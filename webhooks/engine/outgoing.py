@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.db.models import Max
 
@@ -14,6 +14,7 @@ from core.signing import Signer
 from core.trace import new_traceparent
 from organisations.models import WebioToken
 from webhooks.custom_headers import headers_of
+from webhooks.endpoint_auth import Authentication, authentication_of
 from webhooks.engine.due import Due
 from webhooks.models import Webhook
 from webhooks.payloads import message_id, render
@@ -23,6 +24,12 @@ USER_AGENT = "Webio/1.0 (+webhooks)"
 DEADLINE = 15.0
 #: A webhook's settings and an organisation's token are read again after this many seconds.
 SETTINGS_SECONDS = 0.5
+#: Bytes of a body at most.
+BODY_MAX = 256 * 1024
+
+
+class BodyTooLarge(Exception):
+    """An event whose body no receiver has to take."""
 
 
 @dataclass(slots=True)
@@ -36,6 +43,8 @@ class Endpoint:
     active: bool
     signer: Signer
     headers: list[str]
+    authentication: Authentication = field(default_factory=Authentication)
+    certificate: str = ""
 
 
 def signing_secrets(webhook: Webhook) -> list[str]:
@@ -95,16 +104,20 @@ class Directory:
                     active=webhook.state == Webhook.State.ACTIVE and not webhook.organisation.suspended,
                     signer=Signer(signing_secrets(webhook)),
                     headers=fixed_headers(webhook, known.get(webhook.organisation_id, "")),
+                    authentication=authentication_of(webhook),
+                    certificate=webhook.client_certificate,
                 )
                 self._endpoints[webhook.pk] = (moment, endpoint)
         return {pk: self._endpoints[pk][1] for pk in wanted}
 
 
 def build(delivery: Due, endpoint: Endpoint) -> Request:
-    """The request of one attempt, signed now."""
+    """The request of one attempt, signed now, but for its authorization. Raises `BodyTooLarge`."""
     body = render(delivery.event, delivery.format, delivery.format_version)
+    if len(body) > BODY_MAX:
+        raise BodyTooLarge
     identifier = message_id(delivery.event_id, delivery.webhook_id)
     headers = endpoint.headers + signed_headers(endpoint.signer, identifier, body, int(time.time()))
     if trace := delivery.event.data.get("trace"):
         headers.append(f"traceparent: {new_traceparent(trace)}")
-    return Request("POST", endpoint.url, headers, body, DEADLINE)
+    return Request("POST", endpoint.url, headers, body, DEADLINE, certificate=endpoint.certificate)

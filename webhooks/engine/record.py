@@ -81,6 +81,8 @@ _INSERT_SQLITE = (
 #: A webhook that does well is noted at most this often, so that its row is not rewritten with every flush.
 NOTE_EVERY = timedelta(seconds=1)
 ENDED = (Delivery.State.DELIVERED, Delivery.State.FAILED)
+#: Error classes of attempts that failed before they reached the endpoint: they say nothing about it.
+OURS = frozenset({"body_too_large"})
 
 
 @dataclass(slots=True)
@@ -232,6 +234,8 @@ def _note_health(
     """Keep each locked webhook's own record of how it does, and leave alone those that fail or are gone."""
     by_webhook: dict[int, list[Result]] = {}
     for result in results:
+        if result.outcome.error in OURS:
+            continue
         by_webhook.setdefault(result.delivery.webhook_id, []).append(result)
     for health in locked:
         own = by_webhook.get(health.pk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, time, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from django import forms
@@ -18,21 +18,28 @@ from core.errors import Invalid
 from core.text import NAME_MAX
 from organisations.models import Organisation
 from organisations.panel.forms import DAYS, MOMENTS
-from webhooks.actions import events_of
+from webhooks.actions import events_of, rate_of
 from webhooks.custom_headers import headers_of
 from webhooks.custom_values import clean_fields
+from webhooks.endpoint_auth import settings_of, shown
 from webhooks.models import Delivery, Webhook
 from webhooks.testing import CUSTOM_VALUE
 
 #: Stands for a header value that is stored and not shown.
 MASK = "••••••••"
+#: Arguments of the verbs → the field that stands first for them.
+ALIASES = {"authentication": "auth_kind", "rate_limit": "rate"}
 
 
 def add_refusal(form: forms.Form, refusal: Invalid) -> None:
-    """Put a verb's refusal beside the fields of a form; wire names are camelCase, fields are not."""
+    """Put a verb's refusal beside the fields of a form; wire names are camelCase, fields are not.
+
+    Of `a.b` the field is b's, or a's when b has none.
+    """
     for wire_name, messages in refusal.errors.items():
-        name = re.sub(r"(?<!^)([A-Z]+)", r"_\1", wire_name.partition(".")[0]).lower()
-        form.add_error(name if name in form.fields else None, messages)
+        first, _dot, last = re.sub(r"(?<![\^.])([A-Z]+)", r"_\1", wire_name).lower().partition(".")
+        names = [name for name in (last, first, ALIASES.get(first)) if name in form.fields]
+        form.add_error(names[0] if names else None, messages)
 
 
 def offer(form: forms.Form, name: str, choices: list[Any]) -> None:
@@ -69,10 +76,69 @@ class WebhookForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "placeholder": "Authorization: Bearer …"}),
     )
 
+    auth_kind = forms.ChoiceField(
+        label=_("Authentication"), choices=Webhook.Auth, initial=Webhook.Auth.NONE, required=False
+    )
+    username = forms.CharField(label=_("User name"), required=False, help_text=_("Basic."))
+    password = forms.CharField(label=_("Password"), required=False, help_text=_("Basic. Stored encrypted."))
+    token = forms.CharField(label=_("Token"), required=False, help_text=_("Bearer token. Stored encrypted."))
+    token_url = forms.CharField(label=_("Token URL"), required=False, help_text=_("OAuth 2.0."))
+    client_id = forms.CharField(label=_("Client ID"), required=False, help_text=_("OAuth 2.0."))
+    client_secret = forms.CharField(
+        label=_("Client secret"), required=False, help_text=_("OAuth 2.0. Stored encrypted.")
+    )
+    scope = forms.CharField(label=_("Scope"), required=False, help_text=_("OAuth 2.0, if it asks for one."))
+    client_certificate = forms.CharField(
+        label=_("Client certificate"),
+        required=False,
+        help_text=_("PEM of the certificate and its private key, for endpoints that ask for one (mTLS)."),
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+    )
+    retry_delays = forms.CharField(
+        label=_("Retry after"),
+        required=False,
+        help_text=_("Seconds to wait after each failed attempt, with commas between. Empty: our schedule."),
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "placeholder": "5, 300, 1800, 7200"}),
+    )
+    rate = forms.CharField(
+        label=_("At most so many requests"),
+        required=False,
+        help_text=_("Empty: as many as your endpoint keeps up with."),
+        widget=forms.TextInput(attrs={"inputmode": "numeric"}),
+    )
+    rate_per = forms.ChoiceField(
+        label=_("in a"), choices=[("second", _("second")), ("minute", _("minute"))], required=False
+    )
+
+    #: Inputs of each kind of authentication → their names on the wire.
+    AUTH_INPUTS: ClassVar[dict[str, dict[str, str]]] = {
+        Webhook.Auth.BASIC: {"username": "username", "password": "password"},
+        Webhook.Auth.BEARER: {"token": "token"},
+        Webhook.Auth.OAUTH2: {
+            "token_url": "tokenUrl",
+            "client_id": "clientId",
+            "client_secret": "clientSecret",
+            "scope": "scope",
+        },
+    }
+    #: What makes up one argument of the verbs.
+    PARTS = ("auth_kind", "rate", "rate_per", *(name for names in AUTH_INPUTS.values() for name in names))
+
     def __init__(self, *args: Any, webhook: Webhook | None = None, **kwargs: Any) -> None:
         self.stored_headers = headers_of(webhook) if webhook else {}
+        self.stored_auth = settings_of(webhook) if webhook else {}
+        self.stored_certificate = webhook.client_certificate if webhook else ""
         if webhook is not None:
+            own = shown(webhook) or {}
+            inputs = self.AUTH_INPUTS.get(webhook.auth_kind, {})
+            rate = rate_of(webhook) or {"limit": "", "per": "second"}
             kwargs["initial"] = {
+                "auth_kind": webhook.auth_kind,
+                **{name: own.get(wire, MASK if wire in self.stored_auth else "") for name, wire in inputs.items()},
+                "client_certificate": MASK if self.stored_certificate else "",
+                "retry_delays": ", ".join(str(delay) for delay in webhook.retry_delays or []),
+                "rate": str(rate["limit"]),
+                "rate_per": rate["per"],
                 "name": webhook.name,
                 "callback_url": webhook.callback_url,
                 "events": events_of(webhook),
@@ -98,9 +164,48 @@ class WebhookForm(forms.Form):
             headers[name] = self.stored_headers.get(name, value) if value == MASK else value
         return headers
 
+    def clean_client_certificate(self) -> str:
+        """The mask stands for the stored certificate."""
+        given: str = self.cleaned_data["client_certificate"]
+        return self.stored_certificate if given == MASK else given
+
+    def clean_retry_delays(self) -> list[int] | None:
+        """Numbers with commas between."""
+        words = [word.strip() for word in self.cleaned_data["retry_delays"].split(",") if word.strip()]
+        return [whole(word) for word in words] or None
+
+    def clean_rate(self) -> int | None:
+        """A number, or nothing."""
+        word = self.cleaned_data["rate"].strip()
+        return whole(word) if word else None
+
+    @property
+    def advanced(self) -> bool:
+        """Whether something beyond the usual is set or refused, so that it is not folded away."""
+        names = ("client_certificate", "retry_delays", "rate", *self.PARTS)
+        chosen = self["auth_kind"].value() not in (None, "", Webhook.Auth.NONE)
+        return chosen or any(self[name].errors for name in names) or any(self[name].value() for name in names[:3])
+
     def verb_arguments(self) -> dict[str, Any]:
         """The cleaned values by the verbs' argument names."""
-        return {name: self.cleaned_data[name] for name in self.fields}
+        cleaned = self.cleaned_data
+        kind = cleaned["auth_kind"] or Webhook.Auth.NONE
+        authentication = None
+        if kind != Webhook.Auth.NONE:
+            authentication = {"type": kind} | {
+                wire: self.stored_auth.get(wire, "") if cleaned[name] == MASK else cleaned[name]
+                for name, wire in self.AUTH_INPUTS[kind].items()
+            }
+        rate = None if cleaned["rate"] is None else {"limit": cleaned["rate"], "per": cleaned["rate_per"] or "second"}
+        plain = {name: cleaned[name] for name in self.fields if name not in self.PARTS}
+        return {**plain, "authentication": authentication, "rate_limit": rate}
+
+
+def whole(word: str) -> int:
+    """A whole number as it was typed. Raises `ValidationError`."""
+    if not word.isascii() or not word.isdigit() or len(word) > 9:
+        raise forms.ValidationError(gettext("Write whole numbers."))
+    return int(word)
 
 
 class NewWebhookForm(WebhookForm):

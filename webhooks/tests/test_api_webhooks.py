@@ -33,6 +33,10 @@ KEYS = {
     "ordering",
     "state",
     "stateReason",
+    "authentication",
+    "clientCertificate",
+    "retryDelays",
+    "rateLimit",
     "createdAt",
 }
 BODY: dict[str, Any] = {
@@ -608,3 +612,41 @@ class TestRefusals:
             assert call(client, acme, "GET", to, headers={}).status_code == 401
         assert endpoint.asked == []
         assert state() == before
+
+
+class TestAdvanced:
+    """Authentication, certificate, schedule and rate by API."""
+
+    def test_they_are_set_shown_without_secrets_and_taken_away(self, client: Client, acme: Cast) -> None:
+        settings = {
+            "authentication": {"type": "basic", "username": "webio", "password": "pa55w0rd"},
+            "retryDelays": [5, 60],
+            "rateLimit": {"limit": 50, "per": "minute"},
+        }
+        made = post(client, acme, **BODY, **settings)
+        assert made.status_code == 201
+        assert "pa55w0rd" not in made.content.decode()
+        found = made.json()
+        assert found["authentication"] == {"type": "basic", "username": "webio"}
+        assert (found["retryDelays"], found["rateLimit"]) == ([5, 60], {"limit": 50, "per": "minute"})
+        assert found["clientCertificate"] is False
+        nothing = {"authentication": None, "retryDelays": None, "rateLimit": None}
+        changed = call(client, acme, "PATCH", f"webhooks/{found['id']}", nothing)
+        assert [changed.json()[name] for name in settings] == [None, None, None]
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"authentication": {"type": "basic", "username": "x"}}, "authentication.password"),
+            ({"authentication": 5}, "authentication"),
+            ({"retryDelays": [0]}, "retryDelays"),
+            ({"rateLimit": {"limit": 0, "per": "second"}}, "rateLimit.limit"),
+            ({"clientCertificate": "x"}, "clientCertificate"),
+        ],
+    )
+    def test_a_bad_one_is_refused_by_field(
+        self, client: Client, acme: Cast, changes: dict[str, Any], field: str
+    ) -> None:
+        answer = post(client, acme, **BODY, **changes)
+        assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
+        assert not Webhook.objects.exists()

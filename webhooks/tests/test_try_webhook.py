@@ -16,7 +16,7 @@ from core.actors import SYSTEM
 from core.errors import Conflict, Invalid
 from core.signing import verify
 from organisations.models import AuditEntry
-from webhooks import testing
+from webhooks import single, testing
 from webhooks.actions import archive_webhook, disable_webhook
 from webhooks.models import Delivery
 from webhooks.testing import try_webhook
@@ -140,10 +140,8 @@ def test_no_transaction_is_open_while_the_request_is_under_way(
     acme: Cast, endpoint: Endpoint, monkeypatch: Any
 ) -> None:
     seen = []
-    fetch = testing.outbound.fetch
-    monkeypatch.setattr(
-        testing.outbound, "fetch", lambda request: (seen.append(connection.in_atomic_block), fetch(request))[1]
-    )
+    fetch = single.fetch
+    monkeypatch.setattr(single, "fetch", lambda request: (seen.append(connection.in_atomic_block), fetch(request))[1])
     attempt(acme, endpoint)
     assert seen == [False]
 

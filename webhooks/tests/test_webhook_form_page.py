@@ -12,7 +12,9 @@ from conversations.events import EVENT_TYPES
 from organisations.models import AuditEntry
 from webhooks.actions import events_of
 from webhooks.custom_headers import headers_of
+from webhooks.endpoint_auth import settings_of
 from webhooks.models import Webhook
+from webhooks.panel.forms import MASK
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.pages import at
 
@@ -138,3 +140,53 @@ def test_a_script_in_a_name_is_text(acme: Cast, signed_in: Client) -> None:
     webhook = make_webhook(acme, name="<script>alert(1)</script>")
     for page in (at(acme, "webhooks"), at(acme, "webhook", webhook.pk), at(acme, "webhook_edit", webhook.pk)):
         assert "<script>alert(1)" not in signed_in.get(page).content.decode()
+
+
+def test_authentication_schedule_and_rate_are_set_in_the_form_and_secrets_come_back_masked(
+    acme: Cast, signed_in: Client
+) -> None:
+    more = {
+        "auth_kind": "oauth2",
+        "token_url": "https://auth.example.com/token",
+        "client_id": "webio",
+        "client_secret": "s3cr3t",
+        "retry_delays": "5, 60,300",
+        "rate": "30",
+        "rate_per": "minute",
+    }
+    assert signed_in.post(at(acme, "webhook_add"), {**FORM, **more}).status_code == 200
+    webhook = Webhook.objects.get()
+    assert (webhook.retry_delays, webhook.rate_limit, webhook.rate_seconds) == ([5, 60, 300], 30, 60)
+    page = signed_in.get(at(acme, "webhook_edit", webhook.pk)).content.decode()
+    assert "s3cr3t" not in page
+    assert "https://auth.example.com/token" in page
+    changed = {**FORM, **more, "client_secret": MASK, "client_id": "other", "rate": ""}
+    assert signed_in.post(at(acme, "webhook_edit", webhook.pk), changed).status_code == 302
+    webhook.refresh_from_db()
+    assert settings_of(webhook) == {
+        "tokenUrl": "https://auth.example.com/token",
+        "clientId": "other",
+        "clientSecret": "s3cr3t",
+    }
+    assert webhook.rate_limit is None
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"auth_kind": "basic", "username": "a"}, "password"),
+        ({"auth_kind": "oauth2", "token_url": "http://10.0.0.1/", "client_id": "a", "client_secret": "b"}, "token_url"),
+        ({"retry_delays": "5, soon"}, "retry_delays"),
+        ({"retry_delays": "0"}, "retry_delays"),
+        ({"rate": "many"}, "rate"),
+        ({"rate": "0"}, "rate"),
+        ({"client_certificate": "x"}, "client_certificate"),
+    ],
+)
+def test_what_is_wrong_in_the_advanced_part_is_said_beside_its_field(
+    acme: Cast, signed_in: Client, more: dict[str, str], field: str
+) -> None:
+    page = signed_in.post(at(acme, "webhook_add"), {**FORM, **more})
+    assert page.status_code == 400
+    assert f'id="id_{field}_error"' in page.content.decode()
+    assert not Webhook.objects.exists()

@@ -1,0 +1,323 @@
+"""Requests that say who asks: Basic, Bearer, OAuth 2.0 client credentials, a client certificate."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from conftest import Cast
+from conversations import actions as conversation_actions
+from core.actors import SYSTEM
+from core.errors import Invalid
+from webhooks.actions import create_webhook, update_webhook
+from webhooks.endpoint_auth import shown
+from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.testing import try_webhook
+from webhooks.tests.conftest import make_webhook
+from webhooks.tests.endpoint import Endpoint, running_endpoint
+from webhooks.tests.engine import deliver, only, running_drain, step
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def authority(settings: Any) -> Iterator[Endpoint]:
+    """An authorization server's token endpoint."""
+    with running_endpoint() as running:
+        running.body = json.dumps({"access_token": "first-token", "expires_in": 3600}).encode()
+        yield running
+
+
+def say(cast: Cast, count: int = 1) -> None:
+    """Inbound messages of as many contacts."""
+    for number in range(count):
+        conversation_actions.receive_message(channel=cast.channel, address=f"44771747{number:04}", body=str(number))
+
+
+def oauth2(authority: Endpoint, **more: str) -> dict[str, str]:
+    """An authentication that asks `authority`."""
+    return {"type": "oauth2", "tokenUrl": authority.url, "clientId": "webio", "clientSecret": "s&cret", **more}
+
+
+def test_basic_and_bearer_are_sent_with_every_request(acme: Cast, endpoint: Endpoint) -> None:
+    basic = {"type": "basic", "username": "webio", "password": "pa:ss word"}
+    webhook = make_webhook(acme, callback_url=endpoint.url, authentication=basic)
+    say(acme)
+    deliver()
+    expected = "Basic " + base64.b64encode(b"webio:pa:ss word").decode()
+    assert endpoint.asked[0].headers["authorization"] == expected
+    try_webhook(webhook=webhook, actor=SYSTEM, event="payment")
+    assert endpoint.asked[1].headers["authorization"] == expected
+    update_webhook(webhook=webhook, actor=SYSTEM, authentication={"type": "bearer", "token": "abc"})
+    try_webhook(webhook=webhook, actor=SYSTEM, event="payment")
+    assert endpoint.asked[2].headers["authorization"] == "Bearer abc"
+    update_webhook(webhook=webhook, actor=SYSTEM, authentication=None)
+    try_webhook(webhook=webhook, actor=SYSTEM, event="payment")
+    assert "authorization" not in endpoint.asked[3].headers
+
+
+def test_secrets_are_stored_encrypted_and_not_shown(acme: Cast) -> None:
+    webhook = make_webhook(acme, authentication={"type": "basic", "username": "webio", "password": "pa55w0rd"})
+    assert shown(webhook) == {"type": "basic", "username": "webio"}
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT auth_settings FROM webhooks_webhook WHERE id = %s", [webhook.pk])
+        assert "pa55w0rd" not in cursor.fetchone()[0]
+
+
+def test_a_token_is_asked_for_once_and_used_by_all(acme: Cast, endpoint: Endpoint, authority: Endpoint) -> None:
+    make_webhook(acme, callback_url=endpoint.url, authentication=oauth2(authority, scope="hooks write"))
+    say(acme, 12)
+    deliver()
+    assert len(endpoint.asked) == 12
+    assert {asked.headers["authorization"] for asked in endpoint.asked} == {"Bearer first-token"}
+    (asked,) = authority.asked
+    assert asked.headers["authorization"] == "Basic " + base64.b64encode(b"webio:s%26cret").decode()
+    assert asked.body == b"grant_type=client_credentials&scope=hooks+write"
+
+
+def test_a_refused_token_is_renewed_once_within_the_attempt(
+    acme: Cast, endpoint: Endpoint, authority: Endpoint
+) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url, authentication=oauth2(authority))
+    endpoint.status = 401
+    say(acme)
+    deliver()
+    assert len(authority.asked) == 2
+    assert len(endpoint.asked) == 2
+    assert (only(webhook).attempt_count, only(webhook).last_status_code) == (1, 401)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, b"{}"),
+        (200, b"no json"),
+        (200, b"{}"),
+        (200, b"[]"),
+        (200, b'{"access_token": 5}'),
+        (200, b'{"access_token": "a\\nb"}'),
+        (200, b'{"access_token": "a", "expires_in": "soon"}'),
+    ],
+)
+def test_without_a_token_the_attempt_has_failed(
+    acme: Cast, endpoint: Endpoint, authority: Endpoint, status: int, body: bytes
+) -> None:
+    authority.status, authority.body = status, body
+    webhook = make_webhook(acme, callback_url=endpoint.url, authentication=oauth2(authority))
+    say(acme)
+    deliver()
+    assert endpoint.asked == []
+    assert (only(webhook).state, only(webhook).last_error) == ("pending", "auth")
+    assert Attempt.objects.get().error_detail == "The authorization server gave no token."
+    assert try_webhook(webhook=webhook, actor=SYSTEM, event="payment").error == "auth"
+
+
+def test_a_hanging_authority_holds_up_only_its_own_webhook(acme: Cast, endpoint: Endpoint, authority: Endpoint) -> None:
+    authority.delay = 1.0
+    make_webhook(acme, callback_url=endpoint.url + "/slow", authentication=oauth2(authority))
+    quick = make_webhook(acme, callback_url=endpoint.url + "/quick")
+    say(acme, 3)
+    with running_drain() as drain:
+        drain.look()
+        drain.start()
+        while Delivery.objects.filter(webhook=quick, state="delivered").count() < 3:
+            drain.collect(0.05)
+        assert not [asked for asked in endpoint.asked if asked.path.endswith("/slow")]
+        step(drain)
+    assert len(endpoint.asked) == 6
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ("basic", "authentication"),
+        ({}, "authentication.type"),
+        ({"type": "digest"}, "authentication.type"),
+        ({"type": ["basic"]}, "authentication.type"),
+        ({"type": "basic", "username": "a"}, "authentication.password"),
+        ({"type": "basic", "username": "a:b", "password": "c"}, "authentication.username"),
+        ({"type": "bearer", "token": "a\r\nHost: evil"}, "authentication.token"),
+        ({"type": "bearer", "token": "ü"}, "authentication.token"),
+        ({"type": "bearer", "token": 5}, "authentication.token"),
+        ({"type": "bearer", "token": "a", "more": "b"}, "authentication.more"),
+        (
+            {"type": "oauth2", "tokenUrl": "http://169.254.169.254/", "clientId": "a", "clientSecret": "b"},
+            "authentication.tokenUrl",
+        ),
+        (
+            {"type": "oauth2", "tokenUrl": "ftp://x.example", "clientId": "a", "clientSecret": "b"},
+            "authentication.tokenUrl",
+        ),
+    ],
+)
+def test_bad_authentication_is_refused_by_field(acme: Cast, value: Any, field: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        make_webhook(acme, authentication=value)
+    assert list(refusal.value.errors) == [field]
+    assert not Webhook.objects.exists()
+
+
+def test_a_header_and_an_authentication_do_not_both_say_who_asks(acme: Cast) -> None:
+    with pytest.raises(Invalid):
+        make_webhook(acme, headers={"Authorization": "x"}, authentication={"type": "bearer", "token": "a"})
+    webhook = make_webhook(acme, authentication={"type": "bearer", "token": "a"})
+    with pytest.raises(Invalid) as refusal:
+        update_webhook(webhook=webhook, actor=SYSTEM, headers={"authorization": "x"})
+    assert list(refusal.value.errors) == ["headers"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"retry_delays": []}, "retryDelays"),
+        ({"retry_delays": [0]}, "retryDelays"),
+        ({"retry_delays": [True]}, "retryDelays"),
+        ({"retry_delays": [1.5]}, "retryDelays"),
+        ({"retry_delays": [172_801]}, "retryDelays"),
+        ({"retry_delays": [172_800] * 4}, "retryDelays"),
+        ({"retry_delays": [1] * 21}, "retryDelays"),
+        ({"retry_delays": "5"}, "retryDelays"),
+        ({"rate_limit": {"limit": 0, "per": "second"}}, "rateLimit.limit"),
+        ({"rate_limit": {"limit": True, "per": "second"}}, "rateLimit.limit"),
+        ({"rate_limit": {"limit": 5, "per": "hour"}}, "rateLimit.per"),
+        ({"rate_limit": {"limit": 5, "per": []}}, "rateLimit.per"),
+        ({"rate_limit": {"limit": 5}}, "rateLimit"),
+        ({"rate_limit": 5}, "rateLimit"),
+        ({"client_certificate": "no pem"}, "clientCertificate"),
+        ({"client_certificate": 5}, "clientCertificate"),
+    ],
+)
+def test_bad_settings_are_refused_by_field(acme: Cast, changes: dict[str, Any], field: str) -> None:
+    webhook = make_webhook(acme)
+    with pytest.raises(Invalid) as refusal:
+        update_webhook(webhook=webhook, actor=SYSTEM, **changes)
+    assert list(refusal.value.errors) == [field]
+    webhook.refresh_from_db()
+    assert (webhook.retry_delays, webhook.rate_limit, webhook.client_certificate) == (None, None, "")
+
+
+def test_a_webhooks_own_schedule_decides_how_often_and_when(acme: Cast, endpoint: Endpoint) -> None:
+    endpoint.status = 500
+    webhook = make_webhook(acme, callback_url=endpoint.url, retry_delays=[100])
+    say(acme)
+    deliver()
+    first = only(webhook)
+    waited = (first.next_attempt_at - Attempt.objects.get().attempted_at).total_seconds()  # type: ignore[operator]
+    assert 89 <= waited <= 112
+    deliver(first.next_attempt_at)
+    assert (only(webhook).state, only(webhook).attempt_count) == ("failed", 2)
+
+
+def test_a_body_that_is_too_large_fails_without_blaming_the_endpoint(
+    acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from webhooks.engine import outgoing
+
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    monkeypatch.setattr(outgoing, "BODY_MAX", 50)
+    say(acme)
+    deliver()
+    webhook.refresh_from_db()
+    assert endpoint.asked == []
+    assert (only(webhook).state, only(webhook).last_error) == ("failed", "body_too_large")
+    assert webhook.consecutive_failures == 0
+
+
+def test_a_broken_proxy_of_ours_uses_up_no_attempt(acme: Cast, endpoint: Endpoint, settings: Any) -> None:
+    webhook = make_webhook(acme, callback_url="http://hooks.example.com/in")
+    settings.OUTBOUND_PROXY = "http://127.0.0.1:9"
+    say(acme)
+    deliver()
+    delivery = only(webhook)
+    webhook.refresh_from_db()
+    assert (delivery.state, delivery.attempt_count, webhook.consecutive_failures) == ("pending", 0, 0)
+    assert not Attempt.objects.exists()
+
+
+class Hello(BaseHTTPRequestHandler):
+    """Answers with the name in the client's certificate."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        connection: Any = self.connection
+        names = [value for entry in connection.getpeercert()["subjectAltName"] for value in entry[1:]]
+        body = names[0].encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def certified(settings: Any, tmp_path: Path) -> Iterator[tuple[str, trustme.CA]]:
+    """The URL of a server that asks for client certificates, and who signs them."""
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    pem = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(pem)
+    settings.OUTBOUND_CA_FILE = str(pem)
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hello)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_address[1]}/", authority
+    server.shutdown()
+    server.server_close()
+
+
+def pem_of(authority: trustme.CA, name: str) -> str:
+    """A certificate for `name` with its key."""
+    return authority.issue_cert(name).private_key_and_cert_chain_pem.bytes().decode()
+
+
+def test_a_client_certificate_is_shown_to_the_endpoint_and_each_webhook_has_its_own(
+    acme: Cast, certified: tuple[str, trustme.CA]
+) -> None:
+    url, authority = certified
+    webhooks = {
+        name: make_webhook(acme, callback_url=url, client_certificate=pem_of(authority, name))
+        for name in ("one.example", "two.example")
+    }
+    bare = make_webhook(acme, callback_url=url)
+    say(acme, 3)
+    deliver()
+    for name, webhook in webhooks.items():
+        told = Attempt.objects.filter(delivery__webhook=webhook).values_list("response_body", flat=True)
+        assert list(told) == [name] * 3
+        assert try_webhook(webhook=webhook, actor=SYSTEM, event="payment").response_body == name
+    errors = set(Delivery.objects.filter(webhook=bare).values_list("state", "last_status_code"))
+    assert errors == {("pending", None)}
+
+
+def test_a_certificate_that_cannot_work_is_refused(acme: Cast) -> None:
+    authority = trustme.CA()
+    one, two = authority.issue_cert("one.example"), authority.issue_cert("two.example")
+    certificate = one.cert_chain_pems[0].bytes().decode()
+    for pem in (certificate, certificate + two.private_key_pem.bytes().decode()):
+        with pytest.raises(Invalid) as refusal:
+            create_webhook(
+                organisation=acme.organisation,
+                actor=SYSTEM,
+                name="x",
+                callback_url="https://hooks.example.com/",
+                events=["payment"],
+                client_certificate=pem,
+            )
+        assert list(refusal.value.errors) == ["clientCertificate"]
