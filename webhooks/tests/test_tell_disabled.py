@@ -13,6 +13,7 @@ from conftest import Cast
 from conversations.models import Event
 from core.actors import SYSTEM, Actor
 from core.clock import now
+from organisations.models import User
 from webhooks.actions import disable_webhook, enable_webhook, pause_webhook
 from webhooks.listening import body_of
 from webhooks.models import Delivery, Webhook
@@ -127,3 +128,32 @@ def test_enabling_begins_the_time_of_failing_anew(acme: Cast) -> None:
     webhook.refresh_from_db()
     assert (webhook.failing_since, webhook.failing_told) == (None, 0)
     assert not Delivery.objects.exists()
+
+
+def test_every_page_shows_an_event_without_a_conversation(
+    acme: Cast, client: Client, endpoint: Endpoint, staff: User
+) -> None:
+    own = watcher(acme, endpoint)
+    disable_webhook(webhook=make_webhook(acme), actor=ADA)
+    deliver()
+    delivery = Delivery.objects.get(webhook=own)
+    answer = client.get(f"/api/v1/deliveries/{delivery.pk}", headers=acme.auth)
+    assert (answer.status_code, answer.json()["conversationId"]) == (200, None)
+    client.force_login(acme.owner)
+    slug = acme.organisation.slug
+    for address in (
+        reverse("integrations:log", args=[slug]),
+        reverse("integrations:webhook", args=[slug, own.pk]),
+        reverse("integrations:delivery", args=[slug, delivery.pk]),
+        reverse("integrations:event_catalogue", args=[slug]),
+    ):
+        page = client.get(address)
+        assert (page.status_code, DISABLED in page.content.decode()) == (200, True), address
+    client.force_login(staff)
+    for address in (
+        reverse("admin:conversations_event_changelist"),
+        reverse("admin:conversations_event_change", args=[delivery.event_id]),
+        reverse("admin:webhooks_delivery_change", args=[delivery.pk]),
+    ):
+        page = client.get(address)
+        assert (page.status_code, DISABLED in page.content.decode()) == (200, True), address
