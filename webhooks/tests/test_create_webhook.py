@@ -65,7 +65,7 @@ def test_the_audit_trail_tells_the_facts_and_no_secret(acme: Cast) -> None:
 
 def test_every_event_of_the_catalogue_can_be_wanted(acme: Cast) -> None:
     webhook, _ = create(acme, events=list(EVENT_TYPES))
-    assert len(events_of(webhook)) == 8
+    assert len(events_of(webhook)) == 9
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 256, "a\x00b", "a\ud800", None, 7])
