@@ -44,7 +44,7 @@ class ReplayForm(forms.Form):
         label=_("Events"), required=False, help_text=_("None ticked: all."), widget=forms.CheckboxSelectMultiple
     )
     since = _moment_field(_("Happened from"), initial=_a_day_ago)
-    until = _moment_field(_("Until"), help_text=_("Empty: until now."))
+    until = _moment_field(_("Until"))
     conversation = forms.IntegerField(label=_("Conversation"), required=False, min_value=1, max_value=2**63 - 1)
     rate = forms.IntegerField(
         label=_("Deliveries a second, at most"), min_value=RATE_LEAST, max_value=RATE_MOST, initial=RATE_DEFAULT
