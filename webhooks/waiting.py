@@ -32,9 +32,14 @@ log = logging.getLogger("webio.waiting")
 PLACES = 500
 PLACES_WITH_THREADS = 4
 PLACES_OF_ONE = 20
-#: Between two looks, seconds: at least, because the engine numbers a moment after it is woken, and at most.
-LEAST_SECONDS = 0.02
+#: Between a wake-up and the first look, seconds: the engine, which is woken too, numbers meanwhile. Longer while there
+#: are many, so that one look serves several.
+FIRST_SECONDS = 0.003
+BUSY_SECONDS = 0.02
+#: Between two looks, seconds, at most.
 MOST_SECONDS = 0.5
+#: Two wake-ups within so many seconds are many.
+QUIET_SECONDS = 0.1
 #: The listener stays for so long after the last has left.
 LINGER_SECONDS = 5.0
 #: How long somebody who enters waits for the listener to be there.
@@ -132,10 +137,12 @@ class Room:
             connection.close()
 
     def _listen(self, waiter: Waiter) -> None:
-        pause = MOST_SECONDS
+        pause, woken_at = MOST_SECONDS, 0.0
         while self._places or (not self._closing and time.monotonic() < self._left_at + LINGER_SECONDS):
             if self._hear(waiter, pause):
-                pause = LEAST_SECONDS
+                moment = time.monotonic()
+                pause = BUSY_SECONDS if moment - woken_at < QUIET_SECONDS else FIRST_SECONDS
+                woken_at = moment
                 time.sleep(pause)
             self._end_late()
             self._look()
