@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from django.utils.translation import gettext_lazy as _
-
-from conversations.events import Change, EventType, announce, register
+from conversations.events import Change, announce
 from webhooks.models import Webhook
 
 DISABLED = "webhookDisabled"
-
-register(
-    EventType(
-        DISABLED,
-        DISABLED,
-        _("Webhook disabled"),
-        _("Another webhook of yours was disabled: by somebody, or because its endpoint was gone or kept failing."),
-        ("webhookId", "webhookName", "callbackUrl", "reason"),
-        {
-            "webhookId": "12",
-            "webhookName": "Orders",
-            "callbackUrl": "https://example.com/hooks/orders",
-            "reason": "failing",
-        },
-        operational=True,
-    )
-)
 
 
 def tell_disabled(webhook_id: int, reason: str) -> None:

@@ -11,7 +11,7 @@ class WebhooksConfig(AppConfig):
         from core import loops
         from organisations import navigation
         from organisations.roles import Permission
-        from webhooks import announcements, metrics, replay, replaying, retention, signals  # noqa: F401
+        from webhooks import event_types, metrics, replay, replaying, retention, signals  # noqa: F401
         from webhooks.tasks import install_schedules
 
         post_migrate.connect(install_schedules, dispatch_uid="webhooks.install_schedules")

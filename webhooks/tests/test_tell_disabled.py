@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from conftest import Cast
+from conversations.events import EVENT_TYPES
 from conversations.models import Event
 from core.actors import SYSTEM, Actor
 from core.clock import now
@@ -157,3 +158,7 @@ def test_every_page_shows_an_event_without_a_conversation(
     ):
         page = client.get(address)
         assert (page.status_code, DISABLED in page.content.decode()) == (200, True), address
+
+
+def test_the_catalogue_shows_it_last() -> None:
+    assert list(EVENT_TYPES)[-1] == DISABLED
