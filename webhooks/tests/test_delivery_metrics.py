@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from conftest import Cast
 from conversations.models import Event
@@ -18,7 +20,7 @@ from core.models import Slot
 from webhooks.actions import archive_webhook
 from webhooks.engine.leases import Leases
 from webhooks.metrics import collect
-from webhooks.models import Attempt, EngineTotal, Webhook
+from webhooks.models import Attempt, Delivery, EngineTotal, Webhook
 from webhooks.signals import LOOP
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.endpoint import Endpoint
@@ -136,3 +138,27 @@ def test_without_an_engine_the_waiting_events_and_the_silence_show_it(acme: Cast
     figures = told(client)
     assert figures["webio_events_waiting"] == figures["webio_events_oldest_waiting_seconds"] == 0
     assert figures['webio_loop_silent_seconds{loop="deliveries"}'] == 0
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="plans of PostgreSQL")
+def test_no_statement_reads_the_whole_table_of_deliveries(acme: Cast) -> None:
+    delivery = make_delivery(acme, make_webhook(acme))
+    names = [field.column for field in Delivery._meta.concrete_fields if not field.primary_key]
+    other = {"copy": "number", "state": "CASE number %% 50 WHEN 0 THEN 'held' ELSE 'delivered' END"}
+    values = [other.get(name, name) for name in names]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {Delivery._meta.db_table} ({', '.join(names)}) SELECT {', '.join(values)} "
+            f"FROM {Delivery._meta.db_table}, generate_series(1, 20000) AS number WHERE id = %s",
+            [delivery.pk],
+        )
+        cursor.execute("ANALYZE")
+        with CaptureQueriesContext(connection) as captured:
+            list(collect())
+        plans = []
+        for query in captured.captured_queries:
+            cursor.execute(f"EXPLAIN {query['sql']}")
+            plans.append("\n".join(row[0] for row in cursor.fetchall()))
+    assert any("delivery_due" in plan for plan in plans)
+    assert any("delivery_log_by_state" in plan for plan in plans)
+    assert not [plan for plan in plans if f"Seq Scan on {Delivery._meta.db_table}" in plan]
