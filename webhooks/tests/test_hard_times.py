@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,15 +11,25 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
 
+from conftest import Cast
+from conversations import actions as conversation_actions
+from conversations.models import Event
+from core.clock import held_at, now
 from soak.servers import Postgresql, own_postgresql, programs
 from testing import services
+from webhooks.engine.drain import Drain
+from webhooks.models import Delivery
+from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint, running_endpoint
+from webhooks.tests.engine import running_drain
 from webhooks.tests.running import KEEP_ALIVE, LEFT, MAKE, Cluster, python, seen
 
 #: Nobody needs to look after it for longer than this, seconds.
@@ -214,3 +225,64 @@ def fill(path: Path) -> None:
     with suppress(OSError), path.open("ab", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
+
+
+# The clock
+
+
+@pytest.fixture
+def endpoint(settings: Any) -> Iterator[Endpoint]:
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
+    with running_endpoint() as running:
+        yield running
+
+
+@pytest.mark.django_db
+def test_a_clock_that_jumps_by_hours_costs_nothing_and_repeats_nothing(acme: Cast, endpoint: Endpoint) -> None:
+    make_webhook(acme, callback_url=endpoint.url)
+    chance = random.Random(5)
+    real = now()
+    count = 0
+    with running_drain() as drain:
+        for _ in range(60):
+            moment = real + timedelta(hours=1 + chance.choice((-1, 0, 0, 1)), seconds=chance.randrange(60))
+            with held_at(moment):
+                conversation_actions.receive_message(
+                    channel=acme.channel, address=f"44771700{chance.randrange(5):04}", body=str(count)
+                )
+                count += 1
+                turn(drain, 3)
+        with held_at(real + timedelta(hours=2)):
+            turn(drain, 20)
+    assert count == len(endpoint.asked) == Delivery.objects.filter(state="delivered", attempt_count=1).count()
+    conversation = dict(Event.objects.values_list("id", "conversation_id"))
+    lanes: dict[int | None, list[int]] = {}
+    for asked in endpoint.asked:
+        event = int(asked.headers["webhook-id"].split("_")[1])
+        lanes.setdefault(conversation[event], []).append(event)
+    assert all(events == sorted(events) for events in lanes.values())
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_retry_is_made_once_after_a_jump(acme: Cast, endpoint: Endpoint, hours: int) -> None:
+    make_webhook(acme, callback_url=endpoint.url)
+    conversation_actions.receive_message(channel=acme.channel, address="447717000000", body="hello")
+    endpoint.status = 500
+    start = now() + timedelta(seconds=1)
+    with running_drain() as drain:
+        for seconds in (0, hours * 3600, hours * 3600 + 10, 20, 4000):
+            endpoint.status = 500 if not endpoint.asked else 200
+            with held_at(start + timedelta(seconds=seconds)):
+                turn(drain, 10)
+    assert len(endpoint.asked) == 2
+    assert Delivery.objects.get().state == "delivered"
+
+
+def turn(drain: Drain, times: int) -> None:
+    """Some rounds of the engine's loop."""
+    for _ in range(times):
+        drain.settle((0, 1))
+        drain.look()
+        drain.start()
+        drain.collect(0.01)
