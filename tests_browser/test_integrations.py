@@ -37,7 +37,7 @@ def test_a_webhook_from_sign_in_to_resend(visit: Visit, acme: Cast, endpoint: En
     # Add: a refused address first, then the real one; what was typed is still there.
     visit.go(at(acme, "webhooks"))
     page.get_by_role("link", name="Add webhook").first.click()
-    page.get_by_label("Name").fill("orders")
+    page.get_by_label("Name", exact=True).fill("orders")
     page.get_by_label("Callback URL").fill("http://10.0.0.1/hook")
     page.locator("#id_events_inboundMessage").check()
     page.get_by_role("button", name="Save", exact=True).click()

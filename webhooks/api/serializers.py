@@ -30,7 +30,6 @@ def _strings(kind: str, *names: str, optional: tuple[str, ...] = ()) -> dict[str
             _strings("basic", "username", "password"),
             _strings("bearer", "token"),
             _strings("oauth2", "tokenUrl", "clientId", "clientSecret", optional=("scope",)),
-            {"type": "null"},
         ]
     }
 )
@@ -40,18 +39,13 @@ class Authentication(Json):
 
 @extend_schema_field(
     {
-        "oneOf": [
-            {
-                "type": "object",
-                "properties": {
-                    "limit": {"type": "integer", "minimum": 1, "maximum": actions.RATE_MAX},
-                    "per": {"type": "string", "enum": list(actions.RATE_SECONDS)},
-                },
-                "required": ["limit", "per"],
-                "additionalProperties": False,
-            },
-            {"type": "null"},
-        ]
+        "type": "object",
+        "properties": {
+            "limit": {"type": "integer", "minimum": 1, "maximum": actions.RATE_MAX},
+            "per": {"type": "string", "enum": list(actions.RATE_SECONDS)},
+        },
+        "required": ["limit", "per"],
+        "additionalProperties": False,
     }
 )
 class RateLimit(Json):
@@ -60,7 +54,7 @@ class RateLimit(Json):
 
 @extend_schema_field(
     {
-        "type": ["array", "null"],
+        "type": "array",
         "items": {"type": "integer", "minimum": 1, "maximum": actions.RETRY_DELAY_MAX},
         "minItems": 1,
         "maxItems": actions.RETRIES_MAX,
@@ -70,7 +64,7 @@ class RetryDelays(Json):
     """Seconds to wait after each failed attempt, null for the platform's schedule."""
 
 
-@extend_schema_field({"type": ["string", "null"], "maxLength": endpoint_auth.CERTIFICATE_MAX})
+@extend_schema_field({"type": "string", "maxLength": endpoint_auth.CERTIFICATE_MAX})
 class Certificate(Json):
     """PEM of a client certificate and its private key, null for none."""
 

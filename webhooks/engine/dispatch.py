@@ -39,6 +39,7 @@ JOIN {subscription} AS subscription
  AND subscription.event_type = event.type
  AND subscription.created_at <= event.created_at
 JOIN {webhook} AS webhook ON webhook.id = subscription.webhook_id AND webhook.archived_at IS NULL
+ AND (event.type <> 'webhookDisabled' OR webhook.state = 'active')
 JOIN {organisation} AS organisation ON organisation.id = event.organisation_id
 WHERE {chosen}
 ORDER BY event.id, webhook.id

@@ -286,7 +286,7 @@ def test_while_many_record_at_once_nothing_is_skipped_or_repeated(settings: Any)
     def number_events() -> None:
         while not recorded.is_set():
             dispatch(limit=3)
-        while dispatch():
+        while dispatch().events:
             pass
 
     def read(into: list[dict[str, Any]]) -> None:

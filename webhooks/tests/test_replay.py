@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from core.clock import held_at, now
 from core.errors import Conflict, Invalid
 from organisations.actions import suspend_organisation
 from organisations.models import AuditEntry
+from webhooks import replaying
 from webhooks.actions import (
     archive_webhook,
     disable_webhook,
@@ -293,10 +295,11 @@ class TestWaiting:
 class TestPace:
     """At most so many a second, and nothing twice."""
 
-    def test_the_rate_is_kept(self, acme: Cast, webhook: Webhook) -> None:
+    def test_the_rate_is_kept(self, acme: Cast, webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(replaying, "time", SimpleNamespace(monotonic=lambda: 1000.0))
         past(acme, webhook, 30)
         replay = begin(webhook, rate=20)
-        worker = Worker()
+        worker = Worker(counted_at=1000.0)
         for number in range(1, 6):
             worker.counted_at -= 0.1
             replay.refresh_from_db()
@@ -308,10 +311,13 @@ class TestPace:
         replay.refresh_from_db()
         assert worker.step(replay) == 4
 
-    def test_the_slowest_makes_one_a_second(self, acme: Cast, webhook: Webhook) -> None:
+    def test_the_slowest_makes_one_a_second(
+        self, acme: Cast, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(replaying, "time", SimpleNamespace(monotonic=lambda: 1000.0))
         past(acme, webhook, 3)
         replay = begin(webhook, rate=1)
-        worker = Worker()
+        worker = Worker(counted_at=1000.0)
         worker.counted_at -= 0.5
         assert worker.step(replay) == 0
         worker.counted_at -= 0.5
