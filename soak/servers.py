@@ -20,6 +20,7 @@ from benchmarks.common import free_port
 
 #: A server that was killed is up again after so many seconds at most, its old processes gone.
 START_SECONDS = 30.0
+_OTHERS = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
 
 def programs() -> Path | None:
@@ -106,7 +107,7 @@ class Postgresql:
 
     def kill_one(self) -> None:
         """SIGKILL to one process that serves a connection. The server ends all others and recovers by itself."""
-        pids = [row[0] for row in self.rows("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")]
+        pids = [row[0] for row in self.rows(f"SELECT pid {_OTHERS}")]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -115,7 +116,7 @@ class Postgresql:
     def terminate_all(self) -> None:
         """End every connection but our own."""
         with contextlib.suppress(Exception):
-            self.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+            self.rows(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """Execute one statement outside the platform."""
