@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import close_old_connections
 from django.db.models import Max, Q
@@ -73,6 +73,11 @@ def enqueue(task: str, cluster: str) -> None:
     async_task(task, broker=_brokers[cluster])
 
 
+def _over(column: str, moment: datetime, span: timedelta) -> Q:
+    """A time in `column` is over. One too far ahead was written by a clock that was wrong, and is over too."""
+    return Q(**{f"{column}__lte": moment}) | Q(**{f"{column}__gt": moment + 2 * span})
+
+
 def ensure(name: str) -> int:
     """Queue a start for each free slot that has none queued. Returns how many were queued."""
     loop = LOOPS[name]
@@ -83,7 +88,9 @@ def ensure(name: str) -> int:
         # As if its last run had ended long ago: nobody's share is kept for it.
         past = moment - QUEUED
         Slot.objects.get_or_create(name=name, number=number, defaults={"lease_until": past, "queued_until": past})
-    free = Slot.objects.filter(name=name, number__lt=wanted, lease_until__lte=moment, queued_until__lte=moment)
+    free = Slot.objects.filter(
+        _over("lease_until", moment, LEASE), _over("queued_until", moment, QUEUED), name=name, number__lt=wanted
+    )
     queued = 0
     for pk in list(free.values_list("pk", flat=True)):
         # The condition again, so that of several processes one queues.
@@ -95,7 +102,7 @@ def ensure(name: str) -> int:
 
 def alive(name: str) -> int:
     """How many runs of a loop have lately said that they are alive."""
-    return Slot.objects.filter(name=name, lease_until__gt=now()).exclude(holder="").count()
+    return Slot.objects.filter(~_over("lease_until", now(), LEASE), name=name).exclude(holder="").count()
 
 
 def silent_seconds(name: str) -> float:
@@ -139,8 +146,8 @@ class Run:
         that is queued again and again and never happens does not: its share would be nobody's.
         """
         moment = now()
-        between = Q(queued_until__gt=moment, lease_until__gt=moment - QUEUED)
-        others = Slot.objects.filter(Q(lease_until__gt=moment) | between, name=self.name)
+        between = ~_over("queued_until", moment, QUEUED) & Q(lease_until__gt=moment - QUEUED)
+        others = Slot.objects.filter(~_over("lease_until", moment, LEASE) | between, name=self.name)
         slots = sorted({self.slot_id, *others.values_list("pk", flat=True)})
         return slots.index(self.slot_id), len(slots)
 
@@ -182,7 +189,7 @@ def _acquire(name: str) -> Run | None:
         Slot.objects.filter(name=name, queued_until__gt=moment).update(queued_until=moment)
         ensure(name)
         return None
-    free = Slot.objects.filter(name=name, number__lt=wanted, lease_until__lte=moment)
+    free = Slot.objects.filter(_over("lease_until", moment, LEASE), name=name, number__lt=wanted)
     for pk in list(free.values_list("pk", flat=True)):
         if free.filter(pk=pk).update(holder=holder, lease_until=moment + LEASE, queued_until=moment):
             return Run(name, pk, holder, time.monotonic() + SLICE_SECONDS)

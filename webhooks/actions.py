@@ -15,6 +15,7 @@ from django.db import IntegrityError, models, transaction
 from django.utils.translation import gettext as _
 
 from conversations.events import EVENT_TYPES
+from conversations.models import Event
 from core.actors import Actor, acting_as
 from core.addresses import check_url
 from core.clock import now
@@ -446,8 +447,15 @@ def _cancel(webhook: Webhook) -> int:
 
 def _subscribe(webhook: Webhook, events: list[str]) -> None:
     moment = now()
+    newest = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     Subscription.objects.bulk_create(
-        Subscription(organisation_id=webhook.organisation_id, webhook=webhook, event_type=event, created_at=moment)
+        Subscription(
+            organisation_id=webhook.organisation_id,
+            webhook=webhook,
+            event_type=event,
+            after_event_id=newest,
+            created_at=moment,
+        )
         for event in events
     )
 

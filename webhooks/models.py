@@ -115,11 +115,13 @@ class Lease(models.Model):
 
 
 class Subscription(models.Model):
-    """One event type a webhook wants. Only events recorded after `created_at` count."""
+    """One event type a webhook wants, of events recorded from then on."""
 
     organisation = models.ForeignKey(Organisation, on_delete=models.CASCADE, related_name="+")
     webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="subscriptions")
     event_type = models.CharField(_("event type"), max_length=32)
+    #: The newest event there was when it was made: later ones count. No time, because clocks go back.
+    after_event_id = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(_("created at"), default=now, editable=False)
 
     class Meta:

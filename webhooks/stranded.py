@@ -7,12 +7,15 @@ beside a resume is committed as held after the resume has released what it saw; 
 from __future__ import annotations
 
 from core.clock import now
+from webhooks.engine.schedule import OUR_FAULT
 from webhooks.models import Delivery, Webhook
 from webhooks.signals import wake_engine
 
 
 def settle_stranded() -> int:
     """Make held deliveries of active webhooks due and cancel unsent ones of deleted webhooks. Returns how many.
+
+    First attempts that are due long from now were made before the clock was put back: they are due at once.
 
     Runs regularly; can run twice and beside anything.
     """
@@ -26,6 +29,10 @@ def settle_stranded() -> int:
         state__in=[Delivery.State.PENDING, Delivery.State.HELD],
         webhook__in=Webhook.objects.exclude(archived_at=None),
     ).update(state=Delivery.State.CANCELLED, next_attempt_at=None, blocks=False, finished_at=now())
-    if released:
+    # The longest that a first attempt is ever put off by intent is `OUR_FAULT`.
+    early = Delivery.objects.filter(
+        state=Delivery.State.PENDING, attempt_count=0, next_attempt_at__gt=now() + 2 * OUR_FAULT
+    ).update(next_attempt_at=now())
+    if released or early:
         wake_engine()
-    return released + cancelled
+    return released + cancelled + early

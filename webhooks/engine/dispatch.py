@@ -37,7 +37,7 @@ FROM {events} AS event
 JOIN {subscription} AS subscription
   ON subscription.organisation_id = event.organisation_id
  AND subscription.event_type = event.type
- AND subscription.created_at <= event.created_at
+ AND subscription.after_event_id < event.id
 JOIN {webhook} AS webhook ON webhook.id = subscription.webhook_id AND webhook.archived_at IS NULL
  AND (event.type <> 'webhookDisabled' OR webhook.state = 'active')
 JOIN {organisation} AS organisation ON organisation.id = event.organisation_id

@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import cast
 
 from django.db import DataError, IntegrityError
@@ -24,7 +24,7 @@ from webhooks.engine.lane import Lane
 from webhooks.engine.leases import Leases
 from webhooks.engine.outgoing import BodyTooLarge, Directory, Endpoint, build
 from webhooks.engine.record import Result, Written
-from webhooks.engine.schedule import GONE
+from webhooks.engine.schedule import GONE, OUR_FAULT
 
 log = logging.getLogger("webio.deliveries")
 
@@ -45,8 +45,6 @@ POLL_SECONDS = 0.5
 #: How often it looks while busy, unless it runs short of work before.
 BUSY_SECONDS = 0.05
 HUNGRY = AHEAD // 4
-#: A delivery that failed inside the engine itself waits this long.
-OUR_FAULT = timedelta(minutes=5)
 #: Error classes that are the platform's own: they use up no attempt.
 NOT_THEIRS = frozenset({"proxy"})
 #: How often it looks which webhooks are its own, seconds.

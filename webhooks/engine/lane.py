@@ -111,13 +111,16 @@ class Lane:
         behind: list[Due] = []
         found = None
         room_for_retry = self.retries_in_flight < max(1, int(self.cap * RETRY_SHARE))
+        passed: set[int] = set()
         while self.waiting:
             delivery = self.waiting.popleft()
-            blocked = delivery.lane is not None and delivery.lane in self.busy
+            blocked = delivery.lane is not None and (delivery.lane in self.busy or delivery.lane in passed)
             if not blocked and (room_for_retry or not delivery.attempt_count):
                 found = delivery
                 break
             behind.append(delivery)
+            if delivery.lane is not None and delivery.blocks:
+                passed.add(delivery.lane)
         self.waiting.extendleft(reversed(behind))
         return found
 

@@ -27,7 +27,7 @@ _TAKE = """
 INSERT INTO {lease} (webhook_id, token, until)
 SELECT webhook_id, %s, {until} FROM wanted WHERE true ORDER BY webhook_id
 ON CONFLICT (webhook_id) DO UPDATE SET token = excluded.token, until = excluded.until
-WHERE {lease}.token = excluded.token OR {lease}.until < {now}
+WHERE {lease}.token = excluded.token OR {lease}.until < {now} OR {lease}.until > {impossible}
 RETURNING webhook_id
 """
 _RENEW = "UPDATE {lease} SET until = {until} WHERE token = %s RETURNING webhook_id"
@@ -88,12 +88,17 @@ class Leases:
 
 
 def _run(statement: str, before: list[object], token: int, after: Iterable[object] = ()) -> list[tuple[int]]:
-    """Fill in the clock: PostgreSQL's own, which all machines share; on SQLite there is one machine."""
+    """Fill in the clock: PostgreSQL's own, which all machines share; on SQLite there is one machine.
+
+    A lease that ends later than any could was taken by a clock that was wrong, and is over.
+    """
     if sql.vendor() == "postgresql":
         statement = statement.replace("{now}", "clock_timestamp()")
+        statement = statement.replace("{impossible}", f"clock_timestamp() + interval '{2 * SECONDS} seconds'")
         statement = statement.replace("{until}", f"clock_timestamp() + interval '{SECONDS} seconds'")
     else:
         present = now()
         statement = statement.replace("{now}", f"'{sql.moment(present)}'")
+        statement = statement.replace("{impossible}", f"'{sql.moment(present + timedelta(seconds=2 * SECONDS))}'")
         statement = statement.replace("{until}", f"'{sql.moment(present + timedelta(seconds=SECONDS))}'")
     return sql.run(statement, [*before, token, *after])  # type: ignore[return-value]

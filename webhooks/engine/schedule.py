@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from core.outbound import Outcome
@@ -16,6 +16,8 @@ JITTER = 0.1
 #: An endpoint may not ask for more than this, seconds.
 RETRY_AFTER_MAXIMUM = 86_400
 GONE = 410
+#: A delivery that failed inside the engine itself waits this long.
+OUR_FAULT = timedelta(minutes=5)
 #: Error classes that no later attempt can mend.
 HOPELESS = frozenset({"invalid_url", "body_too_large"})
 

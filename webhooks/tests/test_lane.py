@@ -96,6 +96,14 @@ def test_conversations_take_turns_but_never_overtake_themselves() -> None:
     assert third.id == 2
 
 
+def test_what_waits_for_retry_room_is_not_overtaken_in_its_conversation() -> None:
+    lane = Lane(cap=2.0)
+    lane.started(due(1, conversation=1, attempts=1))
+    lane.waiting.extend([due(2, conversation=7, attempts=1), due(3, conversation=7)])
+    assert lane.next() is None
+    assert [one.id for one in lane.waiting] == [2, 3]
+
+
 def test_a_rate_limit_spreads_requests() -> None:
     lane = Lane()
     lane.settle(Wanting(1, 1, 0, 10, 1, None, None))

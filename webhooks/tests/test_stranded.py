@@ -52,6 +52,6 @@ def test_the_sweep_is_scheduled_once_and_settles(acme: Cast, webhook: Webhook) -
     assert tasks.sweep()["settled"] == 1
 
 
-def test_settling_costs_two_statements(acme: Cast, webhook: Webhook, django_assert_max_num_queries: Any) -> None:
-    with django_assert_max_num_queries(2):
+def test_settling_costs_three_statements(acme: Cast, webhook: Webhook, django_assert_max_num_queries: Any) -> None:
+    with django_assert_max_num_queries(3):
         settle_stranded()
