@@ -29,6 +29,8 @@ from webhooks.models import Webhook
 TOKEN_DEADLINE = 4.0
 #: A token is not used for this long before it ends, and without `expires_in` (RFC 6749 §5.1) used for so long, seconds.
 TOKEN_MARGIN, TOKEN_UNSAID = 30.0, 300.0
+#: Longer than this no token is kept, seconds.
+TOKEN_MOST = 3600.0
 TEXT_MAX = 1_000
 CERTIFICATE_MAX = 32_768
 
@@ -203,7 +205,7 @@ class Tokens:
             return False
         if line:
             # Even one that ends soon is good for the requests that wait for it.
-            until = time.monotonic() + max(1.0, lasts - TOKEN_MARGIN)
+            until = time.monotonic() + min(TOKEN_MOST, max(1.0, lasts - TOKEN_MARGIN))
             self._lines[authentication.key] = (line, until)
         return bool(line)
 
@@ -215,12 +217,14 @@ class Tokens:
 _tokens = Tokens()
 
 
-def authorization_now(webhook: Webhook) -> str | None:
+def authorization_now(webhook: Webhook, *, anew: bool = False) -> str | None:
     """The authorization header line for one request at once; "" for none, None when the token endpoint gave no token.
 
-    May ask the token endpoint and wait for it.
+    May ask the token endpoint and wait for it; does so with `anew`, when the endpoint refused the token at hand.
     """
     authentication = authentication_of(webhook)
+    if anew and authentication.asks is not None:
+        _tokens.drop(authentication)
     line = _tokens.line(authentication)
     if line is None and authentication.asks is not None and _tokens.take(authentication, fetch(authentication.asks)):
         line = _tokens.line(authentication)

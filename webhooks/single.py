@@ -44,12 +44,17 @@ def single_request(
 def send_single(webhook: Webhook, request: Request) -> Outcome:
     """Make the request with what the webhook's kind of authentication adds to it. Blocks up to its deadline."""
     began = time.monotonic()
-    line = authorization_now(webhook)
-    if line is None:
-        return no_answer("auth")
-    headers = [*request.headers, line] if line else request.headers
-    left = max(0.1, request.deadline - (time.monotonic() - began))
-    return fetch(replace(request, headers=headers, deadline=left, certificate=webhook.client_certificate))
+    outcome = no_answer("auth")
+    for anew in (False, True):
+        line = authorization_now(webhook, anew=anew)
+        if line is None:
+            return no_answer("auth")
+        headers = [*request.headers, line] if line else request.headers
+        left = max(0.1, request.deadline - (time.monotonic() - began))
+        outcome = fetch(replace(request, headers=headers, deadline=left, certificate=webhook.client_certificate))
+        if outcome.status != 401 or webhook.auth_kind != Webhook.Auth.OAUTH2:
+            break
+    return outcome
 
 
 def header_pairs(request: Request) -> list[tuple[str, str]]:

@@ -120,6 +120,13 @@ if SQLITE:
         (BASE_DIR / "var").mkdir(exist_ok=True)
         _database["TEST"] = {"NAME": str(BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3")}
 else:
+    PGBOUNCER = env.bool("DATABASE_PGBOUNCER", default=False)
+    _options = _database.setdefault("OPTIONS", {})
+    # A server that vanishes is noticed, and so is a client: the server ends a transaction that has been silent for 20 s,
+    # or a process that was frozen in it would keep its locks from all others. PgBouncer refuses such options.
+    _options |= {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+    if not PGBOUNCER:
+        _options.setdefault("options", "-c idle_in_transaction_session_timeout=20000")
     # `manage.py up` asks for a pool in the web process. Workers fork, and a pool does not survive that.
     if env.bool("DATABASE_POOL", default=False):
         _database["OPTIONS"] = {
@@ -129,7 +136,7 @@ else:
         _database["CONN_MAX_AGE"] = 0
     else:
         _database["CONN_MAX_AGE"] = 60
-    _database["DISABLE_SERVER_SIDE_CURSORS"] = env.bool("DATABASE_PGBOUNCER", default=False)
+    _database["DISABLE_SERVER_SIDE_CURSORS"] = PGBOUNCER
 ATOMIC_REQUESTS = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -179,6 +179,14 @@ class WebhookForm(forms.Form):
         word = self.cleaned_data["rate"].strip()
         return whole(word) if word else None
 
+    def clean(self) -> dict[str, Any] | None:
+        """A stored client secret does not follow the token URL to another address: whoever changes one gives both."""
+        given = self.cleaned_data
+        moved = given.get("token_url") != self.stored_auth.get("tokenUrl")
+        if given.get("auth_kind") == Webhook.Auth.OAUTH2 and moved and given.get("client_secret") == MASK:
+            self.add_error("client_secret", gettext("Enter it again: the token URL has changed."))
+        return given
+
     @property
     def advanced(self) -> bool:
         """Whether something beyond the usual is set or refused, so that it is not folded away."""

@@ -96,6 +96,9 @@ def test_a_refused_token_is_renewed_once_within_the_attempt(
     assert len(authority.asked) == 2
     assert len(endpoint.asked) == 2
     assert (only(webhook).attempt_count, only(webhook).last_status_code) == (1, 401)
+    asked = len(authority.asked)
+    assert try_webhook(webhook=webhook, actor=SYSTEM, event="payment").status_code == 401
+    assert len(authority.asked) > asked
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,10 @@ def test_authentication_schedule_and_rate_are_set_in_the_form_and_secrets_come_b
         "clientSecret": "s3cr3t",
     }
     assert webhook.rate_limit is None
+    # Nobody gets a stored secret sent to an address of their own.
+    moved = {**changed, "token_url": "https://elsewhere.example.com/token"}
+    page = signed_in.post(at(acme, "webhook_edit", webhook.pk), moved)
+    assert (page.status_code, "Enter it again" in page.content.decode()) == (400, True)
 
 
 @pytest.mark.parametrize(
