@@ -122,8 +122,8 @@ if SQLITE:
 else:
     PGBOUNCER = env.bool("DATABASE_PGBOUNCER", default=False)
     _options = _database.setdefault("OPTIONS", {})
-    # A server that vanishes is noticed, and so is a client: the server ends a transaction that has been silent for 20 s,
-    # or a process that was frozen in it would keep its locks from all others. PgBouncer refuses such options.
+    # A server that vanishes is noticed, and so is a client: a transaction that has been silent for 20 s is ended, or a
+    # process that was frozen in it would keep its locks from all others. PgBouncer refuses such options.
     _options |= {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
     if not PGBOUNCER:
         _options.setdefault("options", "-c idle_in_transaction_session_timeout=20000")

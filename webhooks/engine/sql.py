@@ -117,7 +117,9 @@ def run(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
 
         connection.ensure_connection()
         with connection.wrap_database_errors, Cursor(connection.connection) as prepared:
-            prepared.execute(text, parameters, prepare=True)
+            # Behind PgBouncer the next statement may meet another server process.
+            kept = not connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]
+            prepared.execute(text, parameters, prepare=kept)
             return prepared.fetchall() if prepared.description else []
     with connection.cursor() as cursor:
         cursor.execute(text, parameters)
