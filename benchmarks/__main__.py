@@ -20,14 +20,7 @@ def main() -> None:
             f"   one call p50 {accepted['p50']:.1f} ms, p99 {accepted['p99']:.1f} ms",
             flush=True,
         )
-        found = delivery.measure(kind)
-        print(f"  deliveries, commit to outcome written  {found['rate']:9.0f} /s")
-        print(f"  one task per delivery with requests    {found['naive']:9.0f} /s   ratio {found['ratio']:.1f}")
-        print(
-            f"  idle, commit to receiver               p50 {found['idle_p50']:.1f} ms, p99 {found['idle_p99']:.1f} ms"
-            f"   ({found['idle_count']:.0f} events)",
-            flush=True,
-        )
+        delivery.show(kind, [delivery.measure(kind)])
 
 
 if __name__ == "__main__":

@@ -11,18 +11,23 @@ from typing import Any
 import django
 
 
-def record(receiver: str, endpoints: str, events: str) -> dict[str, Any]:
-    """Organisations with one webhook each, and events that nobody has dispatched, spread over 50 conversations."""
+def record(receiver: str, endpoints: str, events: str, hanging: str = "") -> dict[str, Any]:
+    """Organisations with one webhook each, and events that nobody has dispatched, spread over 50 conversations.
+
+    With `hanging`, a path of the receiver, one webhook more points there. "after" is the newest delivery there was.
+    """
     from conversations.actions import create_channel, receive_message
     from conversations.models import Event
     from core.actors import SYSTEM
     from core.clock import now
     from organisations.models import Organisation
     from webhooks.actions import create_webhook
+    from webhooks.models import Delivery
 
     samples = []
-    for number in range(int(endpoints)):
-        organisation = Organisation.objects.create(name=f"Bench {number}", slug=f"bench-{number}")
+    newest = Delivery.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    for number in [*range(int(endpoints)), *([hanging] if hanging else [])]:
+        organisation = Organisation.objects.create(name=f"Bench {number}", slug=f"bench-{newest}-{number}")
         channel = create_channel(organisation=organisation, actor=SYSTEM, kind="sandbox", label="Bench")
         create_webhook(
             organisation=organisation,
@@ -46,11 +51,11 @@ def record(receiver: str, endpoints: str, events: str) -> dict[str, Any]:
             actor_kind="contact",
             created_at=now(),
         )
-        for number in range(int(events) // len(samples))
+        for number in range(int(events) // int(endpoints))
         for sample in samples
     ]
     Event.objects.bulk_create(rows, batch_size=500)
-    return {"recorded": len(rows)}
+    return {"recorded": len(rows), "after": newest}
 
 
 def ensure() -> dict[str, Any]:
@@ -60,19 +65,18 @@ def ensure() -> dict[str, Any]:
     return {"queued": loops.ensure("deliveries")}
 
 
-def drained(events: str) -> dict[str, Any]:
-    """Wait until everything is delivered; the rate from the first fan-out to the last outcome written."""
+def drained(events: str, after: str = "0") -> dict[str, Any]:
+    """Wait until so many deliveries made after one are done; their rate from fan-out to the last outcome written."""
     from django.db.models import Max, Min
 
     from webhooks.models import Delivery
 
+    done = Delivery.objects.filter(pk__gt=int(after), state="delivered")
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        if Delivery.objects.filter(state="delivered").count() >= int(events):
-            break
+    while time.monotonic() < deadline and done.count() < int(events):
         time.sleep(0.25)
-    found = Delivery.objects.filter(state="delivered").aggregate(first=Min("created_at"), last=Max("finished_at"))
-    count = Delivery.objects.filter(state="delivered").count()
+    found = done.aggregate(first=Min("created_at"), last=Max("finished_at"))
+    count = done.count()
     return {"rate": count / (found["last"] - found["first"]).total_seconds(), "count": count}
 
 
