@@ -121,7 +121,6 @@ class Run:
     """One slice of a loop. `go_on()` says whether to continue; it also renews the lease."""
 
     name: str
-
     slot_id: int
     holder: str
     ends_at: float

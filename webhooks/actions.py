@@ -5,7 +5,6 @@ Lock order: organisation → webhook → deliveries. Nothing here talks to an en
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +24,7 @@ from core.text import clean_text
 from organisations.audit import record_audit
 from organisations.models import Organisation
 from webhooks.announcements import tell_disabled
-from webhooks.copies import copy_all, fresh
+from webhooks.copies import copy_all, copy_one
 from webhooks.custom_headers import clean_headers, dump_headers, load_headers
 from webhooks.endpoint_auth import clean_authentication, clean_certificate
 from webhooks.models import Delivery, Replay, Subscription, Webhook
@@ -209,10 +208,7 @@ def resend_delivery(*, delivery: Delivery, actor: Actor) -> Delivery:
     """
     with transaction.atomic():
         webhook = _sendable(delivery.webhook)
-        names = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
-        values = {name: getattr(delivery, name) for name in names} | fresh(Delivery.Kind.RESEND)
-        copy = Delivery(**values | {"copy": secrets.randbits(62) + 1})
-        copy.save(force_insert=True)
+        copy = copy_one(delivery, Delivery.Kind.RESEND)
         record_audit(actor, "delivery.resend", delivery, data={"webhook": str(webhook.pk), "resend": str(copy.pk)})
         wake_engine()
     return copy

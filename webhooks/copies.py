@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from django.db import connections, models, router
@@ -16,7 +17,16 @@ _RANDOM = {
 }
 
 
-def fresh(kind: Delivery.Kind) -> dict[str, Any]:
+def copy_one(delivery: Delivery, kind: Delivery.Kind) -> Delivery:
+    """Make a copy of a delivery, due now. Returns it."""
+    names = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
+    values = {name: getattr(delivery, name) for name in names} | _fresh(kind)
+    copy = Delivery(**values | {"copy": secrets.randbits(62) + 1})
+    copy.save(force_insert=True)
+    return copy
+
+
+def _fresh(kind: Delivery.Kind) -> dict[str, Any]:
     """What a copy does not share with the delivery it repeats, but for `copy`."""
     moment = now()
     return {
@@ -39,7 +49,7 @@ def copy_all(deliveries: models.QuerySet[Delivery], kind: Delivery.Kind) -> int:
     """
     connection = connections[router.db_for_write(Delivery)]
     quote = connection.ops.quote_name
-    own = fresh(kind)
+    own = _fresh(kind)
     columns = []
     chosen = []
     values = []

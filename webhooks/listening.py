@@ -19,7 +19,7 @@ import requests
 from conversations.events import EVENT_TYPES
 from core.signing import Signer
 from webhooks.engine.outgoing import DEADLINE, USER_AGENT, signed_headers
-from webhooks.payloads import message_id, render
+from webhooks.payloads import Facts, message_id, render
 
 WAIT_SECONDS = 30
 CONNECT_SECONDS = 5.0
@@ -33,20 +33,6 @@ class Refused(Exception):
     """The platform will not answer, however often it is asked."""
 
 
-@dataclass(slots=True)
-class Told:
-    """An event as the API tells it, in the form that bodies are rendered from."""
-
-    id: int
-    type: str
-    seq: int
-    data: dict[str, Any]
-    created_at: datetime
-    actor_kind: str
-    actor_id: str
-    actor_label: str
-
-
 def body_of(event: dict[str, Any], format: str, time_zone: str) -> bytes:
     """The body that a webhook of `format` would get for an event of the pull, which is in the standard format."""
     if format == "standard":
@@ -54,7 +40,7 @@ def body_of(event: dict[str, Any], format: str, time_zone: str) -> bytes:
     data = event["data"]
     kind = EVENT_TYPES[event["type"]]
     same = () if kind.operational else ("conversationId", "outboundChannelAddress", "inboundChannelAddress")
-    facts = Told(
+    facts = Facts(
         id=number_of(event),
         type=kind.name,
         seq=data.get("sequence", 0),
@@ -65,9 +51,6 @@ def body_of(event: dict[str, Any], format: str, time_zone: str) -> bytes:
             "facts": {name: data[name] for name in kind.facts},
         },
         created_at=datetime.fromisoformat(event["timestamp"]),
-        actor_kind="",
-        actor_id="",
-        actor_label="",
     )
     return render(facts, format)
 

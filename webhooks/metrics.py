@@ -16,11 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from conversations.models import Event
 from core import loops, metrics
 from core.clock import now
-from webhooks.models import DURATION_BOUNDS, Delivery, Durations, EngineTotal, Lease, Webhook
+from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, Delivery, EngineTotal, Lease, Webhook
 from webhooks.signals import LOOP
-
-#: The columns that count attempts by duration, as `DURATION_BOUNDS` bounds them.
-_CLASSES = [field.name for field in Durations._meta.local_fields if field.name.startswith(("upto_", "longer"))]
 
 
 def collect() -> Iterable[Metric]:
@@ -87,14 +84,14 @@ def _untaken(moment: datetime) -> Iterable[Metric]:
 def _attempts() -> Iterable[Metric]:
     """Since the platform was set up, from the totals that the engines keep: one row each."""
     found = EngineTotal.objects.aggregate(
-        **{name: Sum(name, default=0) for name in ("delivered", "failed", "duration_ms", *_CLASSES)}
+        **{name: Sum(name, default=0) for name in ("delivered", "failed", "duration_ms", *DURATION_CLASSES)}
     )
     outcomes = CounterMetricFamily("webio_attempts", "Attempts by outcome", labels=["outcome"])
     for outcome in ("delivered", "failed"):
         outcomes.add_metric([outcome], found[outcome])
     yield outcomes
     bounds = [*(str(bound / 1000) for bound in DURATION_BOUNDS), "+Inf"]
-    buckets = list(zip(bounds, accumulate(found[name] for name in _CLASSES), strict=True))
+    buckets = list(zip(bounds, accumulate(found[name] for name in DURATION_CLASSES), strict=True))
     yield HistogramMetricFamily(
         "webio_attempt_duration_seconds",
         "How long attempts took",

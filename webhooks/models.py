@@ -262,6 +262,8 @@ class Attempt(models.Model):
 
 #: Upper bounds of `Tally`'s and `EngineTotal`'s classes of duration, milliseconds; the last class has none.
 DURATION_BOUNDS = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
+#: The columns that count them.
+DURATION_CLASSES = (*(f"upto_{bound}" for bound in DURATION_BOUNDS), "longer")
 
 
 class Durations(models.Model):

@@ -6,29 +6,32 @@ what the first attempt sent, whatever has been renamed or deleted since.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
 
 from conversations.events import EVENT_TYPES
+from conversations.models import Event
 
 #: Version of both formats, frozen into each delivery.
 FORMAT_VERSION = 1
 
 
-class Facts(Protocol):
-    """What a body is made of: a `conversations.models.Event`, or the same columns read without it."""
+@dataclass(slots=True)
+class Facts:
+    """What a body is made of: the columns of a `conversations.models.Event`, read without it."""
 
     id: int
     type: str
     seq: int
     data: dict[str, Any]
     created_at: datetime
-    actor_kind: str
-    actor_id: str
-    actor_label: str
+    actor_kind: str = ""
+    actor_id: str = ""
+    actor_label: str = ""
 
 
 def message_id(event_id: int | None, webhook_id: int | None) -> str:
@@ -36,7 +39,7 @@ def message_id(event_id: int | None, webhook_id: int | None) -> str:
     return f"msg_{event_id}_{webhook_id}"
 
 
-def render(event: Facts, format: str, version: int = FORMAT_VERSION) -> bytes:
+def render(event: Facts | Event, format: str, version: int = FORMAT_VERSION) -> bytes:
     """The body of `event` in `format` ("webio" or "standard"), UTF-8 JSON without white space.
 
     Raises `KeyError` for an event type that nobody registered and `ValueError` for an unknown format.
@@ -50,7 +53,7 @@ def render(event: Facts, format: str, version: int = FORMAT_VERSION) -> bytes:
     raise ValueError(f"There is no format {format!r}.")
 
 
-def webio(event: Facts) -> dict[str, str]:
+def webio(event: Facts | Event) -> dict[str, str]:
     """The flat form: strings only, keys in the documented order."""
     kind = EVENT_TYPES[event.type]
     data = event.data
@@ -69,7 +72,7 @@ def webio(event: Facts) -> dict[str, str]:
     return body | facts
 
 
-def standard(event: Facts) -> dict[str, Any]:
+def standard(event: Facts | Event) -> dict[str, Any]:
     """The envelope of Standard Webhooks with typed facts, the actor and, if of one, where the conversation stands."""
     told = event.data["facts"] if EVENT_TYPES[event.type].operational else _of_conversation(event)
     actor = {"kind": event.actor_kind, "id": event.actor_id or None, "name": event.actor_label or None}
@@ -81,7 +84,7 @@ def standard(event: Facts) -> dict[str, Any]:
     }
 
 
-def _of_conversation(event: Facts) -> dict[str, Any]:
+def _of_conversation(event: Facts | Event) -> dict[str, Any]:
     data = event.data
     return {
         "conversationId": data["conversationId"],

@@ -15,11 +15,9 @@ from django.db.models.functions import Cast, ExtractHour, TruncDate
 from django.utils.translation import gettext_lazy as _
 
 from core.clock import now
-from webhooks.models import DURATION_BOUNDS, Durations, Tally, Webhook
+from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, Durations, Tally, Webhook
 
-#: Columns of the classes of duration, in the order of `DURATION_BOUNDS`; the last class has no upper bound.
-CLASSES = (*(f"upto_{bound}" for bound in DURATION_BOUNDS), "longer")
-SUMS = {f"sum_{name}": Sum(name) for name in ("delivered", "failed", *CLASSES)}
+SUMS = {f"sum_{name}": Sum(name) for name in ("delivered", "failed", *DURATION_CLASSES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +26,19 @@ class Figures:
 
     delivered: int = 0
     failed: int = 0
-    classes: tuple[int, ...] = (0,) * len(CLASSES)
+    classes: tuple[int, ...] = (0,) * len(DURATION_CLASSES)
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Figures:
         """From a row of `SUMS`, which are empty over no rows."""
-        return cls(row["sum_delivered"] or 0, row["sum_failed"] or 0, tuple(row[f"sum_{n}"] or 0 for n in CLASSES))
+        return cls(
+            row["sum_delivered"] or 0, row["sum_failed"] or 0, tuple(row[f"sum_{n}"] or 0 for n in DURATION_CLASSES)
+        )
 
     @classmethod
     def counted(cls, counts: Durations) -> Figures:
         """From one row of counts."""
-        return cls(counts.delivered, counts.failed, tuple(getattr(counts, name) for name in CLASSES))
+        return cls(counts.delivered, counts.failed, tuple(getattr(counts, name) for name in DURATION_CLASSES))
 
     def __add__(self, other: Figures) -> Figures:
         classes = tuple(one + two for one, two in zip(self.classes, other.classes, strict=True))

@@ -132,14 +132,16 @@ def test_after_a_rollback_the_next_transaction_wakes(way: str, listen: Callable[
 
 def test_many_events_of_one_transaction_send_one_wake_up(way: str, listen: Callable[..., Waiter]) -> None:
     waiter = listen()
-    if way == "sqlite":
-        pytest.skip("nothing is sent")
     sent: list[str] = []
     with transaction.atomic():
         for _ in range(20):
             wake(NAME)
         callbacks = [function for _sids, function, _robust in connection.run_on_commit]
     assert len(callbacks) == 20
+    if way == "sqlite":
+        # The commit is the message, and this one wrote nothing.
+        assert not heard(waiter, 0.1)
+        return
     deadline = time.monotonic() + 0.5
     while time.monotonic() < deadline:
         sent += messages(waiter)

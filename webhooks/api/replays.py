@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -192,72 +192,38 @@ class ReplayView(OneReplay):
         return Response(replay_shape(self.replay))
 
 
-class _SwitchReplay(OneReplay):
-    """Base of what moves a replay from one state to another."""
+def switch(verb: Callable[..., Replay], word: str, description: str, **shown: str) -> type[OneReplay]:
+    """A view that moves a replay from one state to another. `shown` is what its example has besides."""
 
-    scopes = {"POST": WRITE}
-    verb: ClassVar[Callable[..., Replay]]
+    class SwitchReplayView(OneReplay):
+        scopes = {"POST": WRITE}
 
-    def move(self) -> Response:
-        self.read(Nothing)
-        return Response(replay_shape(type(self).verb(replay=self.replay, actor=self.actor)))
+        @documented(
+            f"{word.capitalize()} a replay",
+            scope=WRITE,
+            answer=ReplayShape,
+            tag=TAG,
+            post=True,
+            problems=[404],
+            description=description,
+            example={**EXAMPLE, **shown},
+            operation_id=f"{word}Replay",
+        )
+        def post(self, request: Request, pk: str) -> Response:
+            self.read(Nothing)
+            return Response(replay_shape(verb(replay=self.replay, actor=self.actor)))
 
-
-class PauseReplayView(_SwitchReplay):
-    """Holding a replay."""
-
-    verb = staticmethod(pause_replay)
-
-    @documented(
-        "Pause a replay",
-        scope=WRITE,
-        answer=ReplayShape,
-        tag=TAG,
-        post=True,
-        problems=[404],
-        description="It makes no more deliveries until it is resumed.",
-        example={**EXAMPLE, "state": "paused"},
-        operation_id="pauseReplay",
-    )
-    def post(self, request: Request, pk: str) -> Response:
-        return self.move()
+    SwitchReplayView.__name__ = f"{word.capitalize()}ReplayView"
+    SwitchReplayView.__doc__ = description
+    return SwitchReplayView
 
 
-class ResumeReplayView(_SwitchReplay):
-    """Going on with a replay."""
-
-    verb = staticmethod(resume_replay)
-
-    @documented(
-        "Resume a replay",
-        scope=WRITE,
-        answer=ReplayShape,
-        tag=TAG,
-        post=True,
-        problems=[404],
-        description="It goes on where it was paused.",
-        example=EXAMPLE,
-        operation_id="resumeReplay",
-    )
-    def post(self, request: Request, pk: str) -> Response:
-        return self.move()
-
-
-class CancelReplayView(_SwitchReplay):
-    """Ending a replay before its time."""
-
-    verb = staticmethod(cancel_replay)
-
-    @documented(
-        "Cancel a replay",
-        scope=WRITE,
-        answer=ReplayShape,
-        tag=TAG,
-        post=True,
-        problems=[404],
-        description="It makes no more deliveries; those that it has made are sent.",
-        example={**EXAMPLE, "state": "cancelled", "finishedAt": "2026-02-01T09:05:07.120Z"},
-        operation_id="cancelReplay",
-    )
-    def post(self, request: Request, pk: str) -> Response:
-        return self.move()
+PauseReplayView = switch(pause_replay, "pause", "It makes no more deliveries until it is resumed.", state="paused")
+ResumeReplayView = switch(resume_replay, "resume", "It goes on where it was paused.")
+CancelReplayView = switch(
+    cancel_replay,
+    "cancel",
+    "It makes no more deliveries; those that it has made are sent.",
+    state="cancelled",
+    finishedAt="2026-02-01T09:05:07.120Z",
+)

@@ -24,7 +24,7 @@ from webhooks.engine.lane import Lane
 from webhooks.engine.leases import Leases
 from webhooks.engine.outgoing import BodyTooLarge, Directory, Endpoint, build
 from webhooks.engine.record import Result, Written
-from webhooks.engine.schedule import GONE, OUR_FAULT
+from webhooks.engine.schedule import GONE, OUR_FAULT, OURS, UNSENT
 
 log = logging.getLogger("webio.deliveries")
 
@@ -45,8 +45,6 @@ POLL_SECONDS = 0.5
 #: How often it looks while busy, unless it runs short of work before.
 BUSY_SECONDS = 0.05
 HUNGRY = AHEAD // 4
-#: Error classes that are the platform's own: they use up no attempt.
-NOT_THEIRS = frozenset({"proxy"})
 #: How often it looks which webhooks are its own, seconds.
 PLACE_SECONDS = 2.0
 #: After so long at most the reading starts again at the oldest, where lanes may have become free, seconds.
@@ -351,10 +349,10 @@ class Drain:
         except Exception:
             self.put_off(sending)
             return
-        if outcome.error in NOT_THEIRS:
+        if outcome.error in OURS:
             self.put_off(sending)
             return
-        if outcome.error in record.OURS:
+        if outcome.error in UNSENT:
             lane.left(delivery)
         else:
             lane.ended(delivery, outcome)

@@ -17,6 +17,7 @@ import orjson
 
 from core.clock import now
 from webhooks.engine import sql
+from webhooks.payloads import Facts
 
 _WEBHOOKS_WITH_DUE_WORK = """
 WITH RECURSIVE pending(webhook_id) AS (
@@ -97,20 +98,6 @@ class Wanting:
 
 
 @dataclass(slots=True)
-class Recorded:
-    """What a body is rendered from (`webhooks.payloads.Facts`)."""
-
-    id: int
-    type: str
-    seq: int
-    data: dict[str, Any]
-    created_at: datetime
-    actor_kind: str
-    actor_id: str
-    actor_label: str
-
-
-@dataclass(slots=True)
 class Due:
     """A delivery to be sent, and its event."""
 
@@ -128,7 +115,7 @@ class Due:
     behind: int | None
     #: Place in the order of the webhook's due deliveries: when it was due, as text in UTC, and its id.
     place: tuple[str, int]
-    event: Recorded
+    event: Facts
 
     @property
     def lane(self) -> int | None:
@@ -213,7 +200,7 @@ def in_utc(statement: str) -> str:
 
 def made(row: tuple[Any, ...]) -> Due:
     """A delivery from `COLUMNS`."""
-    event = Recorded(
+    event = Facts(
         row[3],
         row[12],
         row[13],

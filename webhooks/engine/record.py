@@ -17,7 +17,7 @@ from webhooks.announcements import tell_disabled
 from webhooks.engine import sql, tally
 from webhooks.engine.breaker import Health
 from webhooks.engine.due import Due
-from webhooks.engine.schedule import GONE, next_delay
+from webhooks.engine.schedule import GONE, UNSENT, next_delay
 from webhooks.models import Delivery, Webhook
 
 #: The columns of `_row`. An outcome counts when nobody wrote a later one and the delivery was not cancelled. A pause
@@ -81,8 +81,6 @@ _INSERT_SQLITE = (
 #: A webhook that does well is noted at most this often, so that its row is not rewritten with every flush.
 NOTE_EVERY = timedelta(seconds=1)
 ENDED = (Delivery.State.DELIVERED, Delivery.State.FAILED)
-#: Error classes of attempts that failed before they reached the endpoint: they say nothing about it.
-OURS = frozenset({"body_too_large"})
 
 
 @dataclass(slots=True)
@@ -234,7 +232,7 @@ def _note_health(
     """Keep each locked webhook's own record of how it does, and leave alone those that fail or are gone."""
     by_webhook: dict[int, list[Result]] = {}
     for result in results:
-        if result.outcome.error in OURS:
+        if result.outcome.error in UNSENT:
             continue
         by_webhook.setdefault(result.delivery.webhook_id, []).append(result)
     for health in locked:

@@ -18,8 +18,11 @@ RETRY_AFTER_MAXIMUM = 86_400
 GONE = 410
 #: A delivery that failed inside the engine itself waits this long.
 OUR_FAULT = timedelta(minutes=5)
-#: Error classes that no later attempt can mend.
+#: Error classes that no later attempt can mend; that failed before they reached the endpoint, and so say nothing about
+#: it; and that are the platform's own, and so use up no attempt.
 HOPELESS = frozenset({"invalid_url", "body_too_large"})
+UNSENT = frozenset({"body_too_large"})
+OURS = frozenset({"proxy"})
 
 
 def next_delay(

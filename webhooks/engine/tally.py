@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from webhooks.engine import sql
-from webhooks.models import DURATION_BOUNDS, Durations
+from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES
 
 #: Length of a tally's period, seconds.
 PERIOD_SECONDS = 900
 
-#: Columns of `webhooks.models.Durations`: delivered, failed, the sum of durations, and the classes of duration.
-_COUNTS = tuple(str(field.column) for field in Durations._meta.local_fields)
+#: Columns of `webhooks.models.Durations`.
+_COUNTS = ("delivered", "failed", "duration_ms", *DURATION_CLASSES)
 _KEYS = {"organisation_id": "bigint", "webhook_id": "bigint", "period": "timestamptz"}
 _ADD = """
 INSERT INTO {{table}} ({columns}) SELECT {columns} FROM given WHERE true

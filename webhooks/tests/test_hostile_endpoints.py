@@ -24,6 +24,7 @@ from webhooks.engine import outgoing
 from webhooks.engine.drain import Drain
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
+from webhooks.tests.engine import step
 
 pytestmark = pytest.mark.django_db
 
@@ -122,19 +123,6 @@ def good(globex: Cast, stack: ExitStack) -> list[Receiver]:
     return found
 
 
-def work(drain: Drain, seconds: float) -> None:
-    """Until nothing is left for now; in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        drain.settle((0, 1))
-        found = drain.look()
-        drain.start()
-        drain.collect(0.01)
-        if not found and drain.idle() and not any(lane.waiting for lane in drain.lanes.values()):
-            return
-    raise AssertionError(f"There was still something to do after {seconds} s.")
-
-
 def test_all_of_them_at_once(
     acme: Cast, globex: Cast, hostile: dict[int, tuple[int | None, str]], good: list[Receiver]
 ) -> None:
@@ -150,7 +138,7 @@ def test_all_of_them_at_once(
             drain.start()
             drain.collect(0.01)
             assert time.monotonic() - began < DEADLINE + 1, "the good ones wait for the bad ones"
-        work(drain, 10 * DEADLINE)
+        step(drain, 10 * DEADLINE)
     finally:
         drain.finish()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -178,7 +166,7 @@ def test_one_that_is_half_open_holds_up_nobody_for_ever(acme: Cast, globex: Cast
             conversation_actions.receive_message(channel=cast.channel, address="447717700001", body="hello")
         drain = Drain()
         try:
-            work(drain, 4 * DEADLINE)
+            step(drain, 4 * DEADLINE)
         finally:
             drain.finish()
     (delivery,) = webhook.deliveries.all()

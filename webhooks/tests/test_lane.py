@@ -8,11 +8,13 @@ import pytest
 
 from conftest import Cast
 from conversations import actions as conversation_actions
+from core.clock import now
 from core.outbound import Outcome
 from webhooks.engine import drain as engine_drain
-from webhooks.engine.due import Due, Recorded, Wanting
+from webhooks.engine.due import Due, Wanting
 from webhooks.engine.lane import CAP_MOST, CAP_START, Lane
 from webhooks.models import EngineTotal, Tally, Webhook
+from webhooks.payloads import Facts
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver, running_drain, step
@@ -20,7 +22,7 @@ from webhooks.tests.engine import deliver, running_drain, step
 
 def due(number: int, attempts: int = 0, conversation: int | None = None) -> Due:
     """A delivery that is due."""
-    event = Recorded(number, "inboundMessage", 1, {}, None, "", "", "")  # type: ignore[arg-type]  # not rendered
+    event = Facts(number, "inboundMessage", 1, {}, now())
     return Due(number, 1, 1, number, "event", conversation, "webio", 1, attempts, True, None, ("", number), event)
 
 

@@ -12,8 +12,8 @@ from conftest import Cast
 from core import retention
 from core.clock import held_at, now
 from webhooks.engine import tally
-from webhooks.models import Tally, Webhook
-from webhooks.tallies import CLASSES, PERIODS, Figures, by_webhook, history, summary, total
+from webhooks.models import DURATION_CLASSES, Tally, Webhook
+from webhooks.tallies import PERIODS, Figures, by_webhook, history, summary, total
 from webhooks.tests.conftest import make_webhook
 
 NOON = datetime(2026, 6, 10, 12, 5, tzinfo=UTC)
@@ -25,7 +25,7 @@ def made(webhook: Webhook, at: datetime, durations: list[int], *, delivered: boo
 
 
 def figures(**classes: int) -> Figures:
-    return Figures(sum(classes.values()), 0, tuple(classes.get(name, 0) for name in CLASSES))
+    return Figures(sum(classes.values()), 0, tuple(classes.get(name, 0) for name in DURATION_CLASSES))
 
 
 def test_quantiles_lie_within_their_class() -> None:

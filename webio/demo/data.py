@@ -15,6 +15,7 @@ from conversations import actions
 from conversations.models import Channel, Contact, Conversation, Message, Queue, Status
 from core.actors import SYSTEM, Actor
 from core.clock import held_at, now
+from organisations.actions import create_organisation
 from organisations.models import Membership, Organisation, Role, User
 from payments.actions import record_payment
 
@@ -161,7 +162,7 @@ def load(say: Callable[[str], None]) -> list[Organisation]:
 def _make(company: Company, chance: random.Random) -> Organisation:
     start = now() - timedelta(days=DAYS)
     with held_at(start):
-        organisation = Organisation.objects.create(name=company.name, slug=company.slug)
+        organisation = create_organisation(actor=SYSTEM, name=company.name, slug=company.slug)
         agents = []
         for role, name in company.people:
             email = f"{name.split()[0].lower()}@{company.domain}"

@@ -18,8 +18,7 @@ from core.clock import now
 from webhooks.actions import events_of
 from webhooks.engine.schedule import DELAYS
 from webhooks.engine.tally import PERIOD_SECONDS
-from webhooks.models import DURATION_BOUNDS, Attempt, Delivery, Tally, Webhook
-from webhooks.tallies import CLASSES
+from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, Attempt, Delivery, Tally, Webhook
 
 #: The same history on every machine.
 SEED = 21
@@ -147,7 +146,7 @@ def _tallies(webhook: Webhook, attempts: list[Attempt]) -> list[Tally]:
         count = counts.setdefault(second - second % PERIOD_SECONDS, Counter())
         count["delivered" if attempt.accepted else "failed"] += 1
         count["duration_ms"] += attempt.duration_ms
-        count[CLASSES[bisect_left(DURATION_BOUNDS, attempt.duration_ms)]] += 1
+        count[DURATION_CLASSES[bisect_left(DURATION_BOUNDS, attempt.duration_ms)]] += 1
     return [
         Tally(
             organisation_id=webhook.organisation_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -169,7 +170,7 @@ def on_its_way(conversation: Conversation, talk: list[Message], events: list[Eve
     )
 
 
-class Speak(ConversationPage):
+class Speak(ConversationPage, ABC):
     """One side says something. Subclasses say which form it is, and call the verb."""
 
     permission = Permission.SANDBOX_PLAY
@@ -192,8 +193,9 @@ class Speak(ConversationPage):
                 return redirect(self.address("conversation", message.conversation_id))
         return self.conversation_page(400, **{self.form_name: form})
 
+    @abstractmethod
     def say(self, conversation: Conversation, body: str) -> Message:
-        raise NotImplementedError
+        """Call the verb."""
 
 
 class Send(Speak):

@@ -15,8 +15,7 @@ from conversations.models import Channel
 from core.actors import SYSTEM
 from core.clock import now
 from core.errors import Refusal
-from organisations.actions import create_api_key
-from organisations.audit import record_audit
+from organisations.actions import create_api_key, create_organisation
 from organisations.models import Membership, Organisation, Role, User
 from organisations.scopes import SCOPES
 
@@ -48,12 +47,12 @@ class Command(BaseCommand):
 
     def make(self, name: str, email: str, password: str) -> dict[str, str]:
         """What is missing is made, what is there stays. `apiKey` is "" unless this call made the key."""
-        slug = slugify(name)[:60]
+        slug = slugify(name).replace("_", "-")[:60].strip("-")
         if not slug:
             raise CommandError("--organisation must contain letters or digits.")
-        organisation, made = Organisation.objects.get_or_create(slug=slug, defaults={"name": name})
-        if made:
-            record_audit(SYSTEM, "organisation.create", organisation)
+        organisation = Organisation.objects.filter(slug=slug).first()
+        if organisation is None:
+            organisation = create_organisation(actor=SYSTEM, name=name, slug=slug)
         user = User.objects.filter(email__iexact=email).first()
         if user is None:
             user = User.objects.create_user(email, password)
