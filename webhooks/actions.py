@@ -27,7 +27,9 @@ from webhooks.announcements import tell_disabled
 from webhooks.copies import copy_all, copy_one
 from webhooks.custom_headers import clean_headers, dump_headers, load_headers
 from webhooks.endpoint_auth import clean_authentication, clean_certificate
+from webhooks.kept_secrets import with_kept
 from webhooks.models import Delivery, Replay, Subscription, Webhook
+from webhooks.payloads import iso_time, local_time
 from webhooks.signals import wake_engine
 
 #: How long the old secret signs beside the new one.
@@ -115,18 +117,20 @@ def create_webhook(
 
 
 def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook:
-    """Change any of `WIRE_NAMES`: each as `create_webhook` takes it.
+    """Change any of `WIRE_NAMES`: each as `create_webhook` takes it, secrets also as `KEPT`.
 
-    A newly wanted event counts from now on; deliveries already made keep their format. Raises `Invalid` by wire
-    name of the field and `TypeError` for a change that is not in the list.
+    A newly wanted event counts from now on; deliveries already made keep their format. Stored secrets do not follow the
+    callback URL to another origin: they are given again, or taken away. Raises `Invalid` by wire name of the field and
+    `TypeError` for a change that is not in the list.
     """
     unknown = set(changes) - set(WIRE_NAMES)
     if unknown:
         raise TypeError(f"update_webhook cannot change {', '.join(sorted(unknown))}.")
-    values = _clean(changes)
-    wanted = values.pop("events", None)
     with transaction.atomic():
         locked = _locked(webhook)
+        filled, errors = with_kept(locked, changes)
+        values = _clean(filled, errors)
+        wanted = values.pop("events", None)
         _refuse_two_authorizations(locked, values)
         have = events_of(locked)
         _refuse_idle(have if wanted is None else wanted, values.get("custom_values", locked.custom_values))
@@ -161,10 +165,14 @@ def archive_webhook(*, webhook: Webhook, actor: Actor) -> None:
     _refresh(webhook, locked)
 
 
-def rotate_secret(*, webhook: Webhook, actor: Actor, secret: str | None = None) -> tuple[Webhook, str]:
+def rotate_secret(
+    *, webhook: Webhook, actor: Actor, secret: str | None = None, end_overlap: bool = False
+) -> tuple[Webhook, str]:
     """Give a webhook a new secret. Returns it and the secret, which is not shown again.
 
-    Both secrets sign for 24 hours, so that the receiver can change over. Raises `Invalid` for a bad `secret`.
+    Both secrets sign for 24 hours, so that the receiver can change over. Raises `Invalid` for a bad `secret`, and
+    `Conflict` `secret_overlap` with `until` while an earlier rotation's 24 hours last: a receiver may still know the
+    oldest secret alone. With `end_overlap` that one stops signing now.
     """
     if secret is not None:
         clean_secret("secret", secret)
@@ -172,11 +180,19 @@ def rotate_secret(*, webhook: Webhook, actor: Actor, secret: str | None = None) 
         locked = _locked(webhook)
         if secret is not None and secret == locked.secret:
             raise Invalid.field("secret", _("Must differ from the present secret."))
+        overlap = locked.overlap_until
+        if overlap is not None and not end_overlap:
+            raise Conflict(
+                "secret_overlap",
+                _("The secret before the present one signs until %(until)s. Rotate after that, or end the overlap now.")
+                % {"until": local_time(overlap, locked.organisation.time_zone)[:16]},
+                until=iso_time(overlap),
+            )
         locked.previous_secret = locked.secret
         locked.previous_secret_expires_at = now() + ROTATION_OVERLAP
         locked.secret = secret or new_secret()
         locked.save(update_fields=["secret", "previous_secret", "previous_secret_expires_at"])
-        record_audit(actor, "webhook.rotate_secret", locked)
+        record_audit(actor, "webhook.rotate_secret", locked, data={"overlapEnded": overlap is not None})
     _refresh(webhook, locked)
     return webhook, locked.secret
 
@@ -353,9 +369,11 @@ _SEVERAL: dict[str, Callable[[str, Any], Mapping[str, Any]]] = {
 _ARGUMENTS = {"auth_kind": "authentication", "auth_settings": "authentication", "rate_seconds": "rate_limit"}
 
 
-def _clean(values: dict[str, Any], *, secret: str | None = None) -> dict[str, Any]:
-    """`values` as they are stored. Raises one `Invalid` with the errors of all fields."""
-    errors: dict[str, list[str]] = {}
+def _clean(
+    values: dict[str, Any], known: Mapping[str, list[str]] | None = None, *, secret: str | None = None
+) -> dict[str, Any]:
+    """`values` as they are stored. Raises one `Invalid` with the errors of all fields, those already known included."""
+    errors = dict(known or {})
     cleaned: dict[str, Any] = {}
     for name, value in values.items():
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -91,6 +93,12 @@ class Webhook(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def overlap_until(self) -> datetime | None:
+        """Until when the secret before the present one signs too; None when it does not."""
+        until = self.previous_secret_expires_at
+        return until if self.previous_secret and until is not None and now() < until else None
 
 
 class Lease(models.Model):
@@ -318,6 +326,8 @@ class EngineTotal(Durations):
     """What the engine in one slot has done since the platform was set up: never reset, so that rates can be taken."""
 
     slot = models.PositiveSmallIntegerField(primary_key=True)
+    #: Requests under way when it last said so, every few seconds.
+    in_flight = models.PositiveIntegerField(_("in flight"), default=0, db_default=0)
 
     class Meta:
         verbose_name = _("engine's total")
@@ -362,6 +372,12 @@ class Replay(models.Model):
         verbose_name = _("replay")
         verbose_name_plural = _("replays")
         ordering = ["-id"]
+        constraints = [
+            # A second one would send what the first is about to send.
+            models.UniqueConstraint(
+                fields=["webhook"], condition=Q(state__in=["running", "paused"]), name="replay_one_unfinished"
+            ),
+        ]
         indexes = [models.Index(fields=["state"], condition=Q(state="running"), name="replay_running")]
 
     def __str__(self) -> str:

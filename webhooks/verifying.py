@@ -18,7 +18,6 @@ from django.utils.translation import gettext_lazy
 
 from conversations.events import EVENT_TYPES
 from conversations.models import Event
-from core.clock import now
 from core.signing import Signature, verify
 from webhooks.models import Webhook
 from webhooks.payloads import render
@@ -73,8 +72,7 @@ def read_headers(text: str) -> dict[str, str]:
 def secrets_of(webhook: Webhook, which: str) -> dict[str, str]:
     """The webhook's secrets to judge with, by name."""
     known = {PRESENT: webhook.secret}
-    until = webhook.previous_secret_expires_at
-    if webhook.previous_secret and (which == PREVIOUS or (until is not None and now() < until)):
+    if webhook.previous_secret and (which == PREVIOUS or webhook.overlap_until is not None):
         known[PREVIOUS] = webhook.previous_secret
     return {name: secret for name, secret in known.items() if which in (BOTH, name)}
 

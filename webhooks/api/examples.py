@@ -10,6 +10,8 @@ WEBHOOK = {
     "ordering": "first",
     "state": "active",
     "stateReason": "",
+    "failingSince": None,
+    "breakerUntil": None,
     "authentication": {"type": "basic", "username": "webio"},
     "clientCertificate": False,
     "retryDelays": None,

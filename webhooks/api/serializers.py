@@ -107,6 +107,7 @@ class RotateSecret(Body):
     """POST /webhooks/{id}/secret: without `secret` one is made."""
 
     secret = Text(required=False)
+    endOverlap = Flag(required=False, help_text="true: the secret before the present one may stop signing now.")
 
 
 class TryWebhook(Body):
@@ -127,7 +128,17 @@ class WebhookShape(serializers.Serializer[Any]):
     format = serializers.ChoiceField(Webhook.Format.values)
     ordering = serializers.ChoiceField(Webhook.Ordering.values)
     state = serializers.ChoiceField(Webhook.State.choices)
-    stateReason = serializers.CharField()
+    stateReason = serializers.CharField(
+        help_text="Why it is not active: user, staff, gone (the endpoint answered 410) or failing (it failed for "
+        "days); empty when it is active."
+    )
+    failingSince = serializers.DateTimeField(
+        allow_null=True, help_text="The first failed attempt since the last success; null when the last one succeeded."
+    )
+    breakerUntil = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Nothing is sent until then, because the endpoint keeps failing; null when that is not so.",
+    )
     authentication = serializers.DictField(
         child=serializers.CharField(), allow_null=True, help_text="Without its secrets."
     )

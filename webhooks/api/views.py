@@ -29,6 +29,7 @@ from webhooks.api.serializers import (
     WebhookShape,
 )
 from webhooks.endpoint_auth import shown
+from webhooks.incidents import breaker_open
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.testing import CUSTOM_VALUE, try_webhook
 
@@ -51,6 +52,8 @@ def webhook_shape(webhook: Webhook) -> dict[str, Any]:
         "ordering": webhook.ordering,
         "state": webhook.state,
         "stateReason": webhook.state_reason,
+        "failingSince": moment(webhook.failing_since) if webhook.failing_since else None,
+        "breakerUntil": moment(webhook.breaker_until) if webhook.breaker_until and breaker_open(webhook) else None,
         "authentication": shown(webhook),
         "clientCertificate": bool(webhook.client_certificate),
         "retryDelays": webhook.retry_delays,
@@ -161,7 +164,9 @@ class WebhookView(OneWebhook):
         body=UpdateWebhook,
         tag=TAG,
         problems=[404, 409],
-        description='`state` "paused" holds deliveries and "active" lets them go again; "disabled" switches it off.',
+        description='`state` "paused" holds deliveries and "active" lets them go again; "disabled" switches it off. '
+        "With another scheme, host or port in `callbackUrl`, stored secrets (`authentication`, `headers`, "
+        "`clientCertificate`) have to be given again in the same call, or taken away.",
         example=examples.WEBHOOK,
         request_example={"state": "paused"},
         operation_id="updateWebhook",
@@ -212,15 +217,21 @@ class SecretView(OneWebhook):
         body=RotateSecret,
         tag=TAG,
         post=True,
-        problems=[404],
-        description="For 24 hours the old secret signs beside the new one.",
+        problems=[404, 409],
+        description="For 24 hours the old secret signs beside the new one. While it does, a further rotation is "
+        "refused with 409 `secret_overlap`, unless `endOverlap` is true: then the oldest secret stops signing at once.",
         example={**examples.WEBHOOK, "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"},
         request_example={},
         operation_id="rotateWebhookSecret",
     )
     def post(self, request: Request, pk: str) -> Response:
         values = self.read(RotateSecret)
-        webhook, secret = actions.rotate_secret(webhook=self.webhook, actor=self.actor, secret=values.get("secret"))
+        webhook, secret = actions.rotate_secret(
+            webhook=self.webhook,
+            actor=self.actor,
+            secret=values.get("secret"),
+            end_overlap=values.get("endOverlap", False),
+        )
         return Response({**webhook_shape(webhook), "secret": secret})
 
 

@@ -22,6 +22,7 @@ from webhooks.actions import events_of, rate_of
 from webhooks.custom_headers import headers_of
 from webhooks.custom_values import clean_fields
 from webhooks.endpoint_auth import settings_of, shown
+from webhooks.kept_secrets import KEPT, Kept
 from webhooks.models import Delivery, Webhook
 from webhooks.testing import CUSTOM_VALUE
 
@@ -125,17 +126,15 @@ class WebhookForm(forms.Form):
     PARTS = ("auth_kind", "rate", "rate_per", *(name for names in AUTH_INPUTS.values() for name in names))
 
     def __init__(self, *args: Any, webhook: Webhook | None = None, **kwargs: Any) -> None:
-        self.stored_headers = headers_of(webhook) if webhook else {}
-        self.stored_auth = settings_of(webhook) if webhook else {}
-        self.stored_certificate = webhook.client_certificate if webhook else ""
         if webhook is not None:
             own = shown(webhook) or {}
+            stored = settings_of(webhook)
             inputs = self.AUTH_INPUTS.get(webhook.auth_kind, {})
             rate = rate_of(webhook) or {"limit": "", "per": "second"}
             kwargs["initial"] = {
                 "auth_kind": webhook.auth_kind,
-                **{name: own.get(wire, MASK if wire in self.stored_auth else "") for name, wire in inputs.items()},
-                "client_certificate": MASK if self.stored_certificate else "",
+                **{name: own.get(wire, MASK if wire in stored else "") for name, wire in inputs.items()},
+                "client_certificate": MASK if webhook.client_certificate else "",
                 "retry_delays": ", ".join(str(delay) for delay in webhook.retry_delays or []),
                 "rate": str(rate["limit"]),
                 "rate_per": rate["per"],
@@ -145,14 +144,19 @@ class WebhookForm(forms.Form):
                 "custom_values": webhook.custom_values,
                 "format": webhook.format,
                 "ordering": webhook.ordering,
-                "headers": "\n".join(f"{name}: {MASK}" for name in self.stored_headers),
+                "headers": "\n".join(f"{name}: {MASK}" for name in headers_of(webhook)),
             }
         super().__init__(*args, **kwargs)
         offer(self, "events", [(name, entry.label) for name, entry in EVENT_TYPES.items()])
+        if webhook is not None:
+            self.fields["callback_url"].help_text = gettext(
+                "https (or http) at a public address. A query of your own is kept. With another scheme, host or port, "
+                "enter stored passwords, tokens, header values and certificates again: they do not follow."
+            )
 
-    def clean_headers(self) -> dict[str, str]:
+    def clean_headers(self) -> dict[str, str | Kept]:
         """Lines of `Name: value`; the mask stands for the stored value of the same name."""
-        headers: dict[str, str] = {}
+        headers: dict[str, str | Kept] = {}
         for line in self.cleaned_data["headers"].splitlines():
             if not line.strip():
                 continue
@@ -161,13 +165,13 @@ class WebhookForm(forms.Form):
                 raise forms.ValidationError(gettext("Write “Name: value”, one header a line."))
             if name in headers:
                 raise forms.ValidationError(gettext("%(name)s is given twice.") % {"name": name})
-            headers[name] = self.stored_headers.get(name, value) if value == MASK else value
+            headers[name] = KEPT if value == MASK else value
         return headers
 
-    def clean_client_certificate(self) -> str:
+    def clean_client_certificate(self) -> str | Kept:
         """The mask stands for the stored certificate."""
         given: str = self.cleaned_data["client_certificate"]
-        return self.stored_certificate if given == MASK else given
+        return KEPT if given == MASK else given
 
     def clean_retry_delays(self) -> list[int] | None:
         """Numbers with commas between."""
@@ -178,14 +182,6 @@ class WebhookForm(forms.Form):
         """A number, or nothing."""
         word = self.cleaned_data["rate"].strip()
         return whole(word) if word else None
-
-    def clean(self) -> dict[str, Any] | None:
-        """A stored client secret does not follow the token URL to another address: whoever changes one gives both."""
-        given = self.cleaned_data
-        moved = given.get("token_url") != self.stored_auth.get("tokenUrl")
-        if given.get("auth_kind") == Webhook.Auth.OAUTH2 and moved and given.get("client_secret") == MASK:
-            self.add_error("client_secret", gettext("Enter it again: the token URL has changed."))
-        return given
 
     @property
     def advanced(self) -> bool:
@@ -201,8 +197,7 @@ class WebhookForm(forms.Form):
         authentication = None
         if kind != Webhook.Auth.NONE:
             authentication = {"type": kind} | {
-                wire: self.stored_auth.get(wire, "") if cleaned[name] == MASK else cleaned[name]
-                for name, wire in self.AUTH_INPUTS[kind].items()
+                wire: KEPT if cleaned[name] == MASK else cleaned[name] for name, wire in self.AUTH_INPUTS[kind].items()
             }
         rate = None if cleaned["rate"] is None else {"limit": cleaned["rate"], "per": cleaned["rate_per"] or "second"}
         plain = {name: cleaned[name] for name in self.fields if name not in self.PARTS}
@@ -228,6 +223,16 @@ class NewWebhookForm(WebhookForm):
 
     def verb_arguments(self) -> dict[str, Any]:
         return {**super().verb_arguments(), "secret": self.cleaned_data["secret"] or None}
+
+
+class RotateSecretForm(forms.Form):
+    """Whether a rotation may cut short the time in which the oldest secret still signs."""
+
+    end_overlap = forms.BooleanField(
+        label=_("End the overlap now"),
+        required=False,
+        help_text=_("My systems know the present secret: the one before it may stop signing."),
+    )
 
 
 class CustomValueForm(forms.Form):

@@ -13,6 +13,7 @@ from django.test import Client
 from conftest import Cast
 from conversations.actions import receive_message
 from conversations.events import EVENT_TYPES
+from conversations.wire import moment
 from core.clock import held_at, now
 from core.signing import new_secret, secret_bytes, verify
 from core.tests.receivers import unused_port
@@ -33,6 +34,8 @@ KEYS = {
     "ordering",
     "state",
     "stateReason",
+    "failingSince",
+    "breakerUntil",
     "authentication",
     "clientCertificate",
     "retryDelays",
@@ -211,6 +214,53 @@ class TestStates:
         assert_refused(post(client, acme, **BODY, state="paused"), "state")
 
 
+class TestHealth:
+    """What the engine noted of the endpoint: read only."""
+
+    def test_it_tells_since_when_it_fails_and_until_when_it_is_left_alone(
+        self, client: Client, acme: Cast, endpoint: Endpoint
+    ) -> None:
+        webhook = make_webhook(acme, callback_url=endpoint.url)
+
+        def told() -> tuple[Any, Any]:
+            found = call(client, acme, "GET", f"webhooks/{webhook.pk}").json()
+            assert call(client, acme, "GET", "webhooks").json()["results"] == [found]
+            return found["failingSince"], found["breakerUntil"]
+
+        assert told() == (None, None)
+        endpoint.status = 500
+        make_delivery(acme, webhook)
+        deliver()
+        webhook.refresh_from_db()
+        assert webhook.failing_since is not None
+        assert told() == (moment(webhook.failing_since), None)
+        for _ in range(9):
+            make_delivery(acme, webhook)
+        deliver()
+        webhook.refresh_from_db()
+        assert webhook.breaker_until is not None
+        assert told() == (moment(webhook.failing_since), moment(webhook.breaker_until))
+        with held_at(webhook.breaker_until):
+            assert told() == (moment(webhook.failing_since), None)
+        endpoint.status = 200
+        deliver(now() + timedelta(hours=1))
+        assert told() == (None, None)
+
+    @pytest.mark.parametrize("name", ["failingSince", "breakerUntil", "stateReason"])
+    def test_it_is_not_written(self, client: Client, acme: Cast, name: str) -> None:
+        webhook = make_webhook(acme)
+        before = state()
+        assert_refused(patch(client, acme, webhook, **{name: None}), name)
+        assert_refused(post(client, acme, **BODY, **{name: None}), name)
+        assert state() == before
+
+    def test_openapi_tells_them(self, client: Client) -> None:
+        schemas = client.get("/api/v1/openapi.json").json()["components"]["schemas"]
+        for name in ("failingSince", "breakerUntil"):
+            assert schemas["WebhookShape"]["properties"][name]["type"] == ["string", "null"]
+            assert name in schemas["WebhookShape"]["required"]
+
+
 class TestSecret:
     """Rotation."""
 
@@ -252,6 +302,22 @@ class TestSecret:
 
     def test_a_secret_is_not_changed_in_passing(self, client: Client, acme: Cast) -> None:
         assert_refused(patch(client, acme, make_webhook(acme), secret=new_secret()), "secret")
+
+    def test_a_second_rotation_within_the_overlap_is_asked_for_by_name(self, client: Client, acme: Cast) -> None:
+        webhook = make_webhook(acme)
+        path = f"webhooks/{webhook.pk}/secret"
+        second = post(client, acme, path).json()["secret"]
+        before = state()
+        for body in ({}, {"endOverlap": False}):
+            answer = post(client, acme, path, **body)
+            assert (answer.status_code, answer.json()["code"]) == (409, "secret_overlap")
+            assert answer.json()["until"].endswith("Z")
+        for wrong in (None, 1, "true"):
+            assert_refused(post(client, acme, path, endOverlap=wrong), "endOverlap")
+        assert state() == before
+        assert post(client, acme, path, endOverlap=True).status_code == 200
+        webhook.refresh_from_db()
+        assert webhook.previous_secret == second
 
     def test_a_repeated_rotation_is_done_once(self, client: Client, acme: Cast) -> None:
         webhook = make_webhook(acme)

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from django.test import Client
 
 from conftest import Cast
 from conversations import actions as conversation_actions
 from core.actors import SYSTEM
 from core.errors import Invalid
-from webhooks.actions import create_webhook, update_webhook
+from core.tests.receivers import Behaviour, Received, answer, hang, in_turn, receiver
+from organisations.tests.calls import call
+from webhooks import endpoint_auth
+from webhooks.actions import update_webhook
+from webhooks.custom_values import ask
 from webhooks.endpoint_auth import shown
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.testing import try_webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint, running_endpoint
 from webhooks.tests.engine import deliver, only, running_drain, step
+from webhooks.tests.pages import at
 
 pytestmark = pytest.mark.django_db
 
@@ -309,18 +323,169 @@ def test_a_client_certificate_is_shown_to_the_endpoint_and_each_webhook_has_its_
     assert errors == {("pending", None)}
 
 
-def test_a_certificate_that_cannot_work_is_refused(acme: Cast) -> None:
+def test_a_token_is_used_until_shortly_before_it_ends(
+    acme: Cast, endpoint: Endpoint, authority: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_webhook(acme, callback_url=endpoint.url, authentication=oauth2(authority))
+    clock = Clock()
+    monkeypatch.setattr(endpoint_auth, "time", clock)
+    with running_drain() as drain:
+        for passed, asked in ((0, 1), (3600 - endpoint_auth.TOKEN_MARGIN - 1, 1), (2, 2), (1800, 2)):
+            clock.passed += passed
+            say(acme)
+            step(drain)
+            assert len(authority.asked) == asked
+    assert len(endpoint.asked) == 4
+
+
+@pytest.mark.parametrize(("said", "lasts"), [({}, 270), ({"expires_in": 10}, 1), ({"expires_in": 1e9}, 3600)])
+def test_a_token_lasts_as_long_as_it_says_within_bounds(
+    acme: Cast,
+    endpoint: Endpoint,
+    authority: Endpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    said: dict[str, Any],
+    lasts: int,
+) -> None:
+    webhook = make_webhook(acme, authentication=oauth2(authority))
+    clock = Clock()
+    monkeypatch.setattr(endpoint_auth, "time", clock)
+    monkeypatch.setattr(endpoint_auth, "_tokens", endpoint_auth.Tokens())
+    authority.body = json.dumps({"access_token": "t", **said}).encode()
+    for passed, asked in ((0, 1), (lasts - 0.5, 1), (1, 2)):
+        clock.passed += passed
+        assert endpoint_auth.authorization_now(webhook) == "authorization: Bearer t"
+        assert len(authority.asked) == asked
+
+
+class Clock:
+    """Stands for `time` in `webhooks.endpoint_auth`, so that hours pass at once."""
+
+    passed = 0.0
+
+    def monotonic(self) -> float:
+        return self.passed
+
+
+def test_a_token_taken_back_before_its_time_is_renewed_and_the_event_delivered(acme: Cast, settings: Any) -> None:
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
+
+    def wants_the_second(connection: socket.socket, request: Received) -> bool:
+        good = request.headers["authorization"] == "Bearer second"
+        return answer(200 if good else 401)(connection, request)
+
+    def token(name: str) -> Behaviour:
+        return answer(200, json.dumps({"access_token": name, "expires_in": 3600}).encode())
+
+    with receiver(in_turn(token("first"), token("second"))) as authority, receiver(wants_the_second) as server:
+        asks = {"type": "oauth2", "tokenUrl": authority.url, "clientId": "webio", "clientSecret": "s3cr3t"}
+        webhook = make_webhook(acme, callback_url=server.url, authentication=asks)
+        say(acme)
+        with running_drain() as drain:
+            step(drain)
+            assert [asked.headers["authorization"] for asked in server.requests] == ["Bearer first", "Bearer second"]
+            say(acme)
+            step(drain)
+        assert len(server.requests) == 3
+        assert len(authority.requests) == 2
+    assert set(webhook.deliveries.values_list("state", "attempt_count")) == {("delivered", 1)}
+
+
+def test_an_authority_that_never_answers_is_a_failed_attempt_and_holds_up_nobody_else(
+    acme: Cast, globex: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_auth, "TOKEN_DEADLINE", 1.0)
+    with receiver(hang) as authority:
+        asks = {"type": "oauth2", "tokenUrl": authority.url, "clientId": "webio", "clientSecret": "s3cr3t"}
+        slow = make_webhook(acme, callback_url=f"{endpoint.url}/slow", authentication=asks, custom_values=True)
+        quick = [make_webhook(cast, callback_url=f"{endpoint.url}/quick") for cast in (acme, globex)]
+        for cast in (acme, globex):
+            say(cast, 3)
+        with running_drain() as drain:
+            while Delivery.objects.filter(webhook__in=quick, state="delivered").count() < 6:
+                drain.look()
+                drain.start()
+                drain.collect(0.05)
+            step(drain)
+        assert set(slow.deliveries.values_list("state", "attempt_count", "last_error")) == {("pending", 1, "auth")}
+        # However many waited, one request asked.
+        assert len(authority.requests) == 1
+        assert try_webhook(webhook=slow, actor=SYSTEM, event="payment").error == "auth"
+        assert ask(slow, fields=["balance"]).outcome.error == "auth"
+    assert not [asked for asked in endpoint.asked if asked.path.endswith("/slow")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("expired", "The certificate has expired."),
+        ("encrypted", "in PEM, not encrypted"),
+        ("mismatched", "The key does not belong to the certificate."),
+        ("without key", "Must contain the certificate's private key"),
+        ("without certificate", "Must contain a certificate in PEM."),
+        ("broken", "Must contain a certificate in PEM."),
+        ("too long", "at most 32768 bytes"),
+    ],
+)
+def test_a_client_certificate_that_cannot_work_is_refused_everywhere(
+    acme: Cast, client: Client, kind: str, told: str
+) -> None:
+    pem = bad_certificate(kind)
+    webhook = make_webhook(acme)
+    with pytest.raises(Invalid) as refusal:
+        update_webhook(webhook=webhook, actor=SYSTEM, client_certificate=pem)
+    assert told in refusal.value.errors["clientCertificate"][0]
+    answer = call(client, acme, "PATCH", f"webhooks/{webhook.pk}", {"clientCertificate": pem})
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["clientCertificate"])
+    client.force_login(acme.developer)
+    form = {"name": "x", "callback_url": webhook.callback_url, "events": ["payment"]}
+    page = client.post(
+        at(acme, "webhook_edit", webhook.pk),
+        {**form, "format": "webio", "ordering": "first", "client_certificate": pem},
+    )
+    assert page.status_code == 400
+    assert told in page.context["form"].errors["client_certificate"][0]
+    webhook.refresh_from_db()
+    assert webhook.client_certificate == ""
+
+
+def bad_certificate(kind: str) -> str:
+    """PEM text with a certificate and a key, and one thing wrong."""
     authority = trustme.CA()
-    one, two = authority.issue_cert("one.example"), authority.issue_cert("two.example")
-    certificate = one.cert_chain_pems[0].bytes().decode()
-    for pem in (certificate, certificate + two.private_key_pem.bytes().decode()):
-        with pytest.raises(Invalid) as refusal:
-            create_webhook(
-                organisation=acme.organisation,
-                actor=SYSTEM,
-                name="x",
-                callback_url="https://hooks.example.com/",
-                events=["payment"],
-                client_certificate=pem,
-            )
-        assert list(refusal.value.errors) == ["clientCertificate"]
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    expired = {"not_before": yesterday - timedelta(days=9), "not_after": yesterday} if kind == "expired" else {}
+    one, two = authority.issue_cert("one.example", **expired), authority.issue_cert("two.example")
+    certificate, key = one.cert_chain_pems[0].bytes().decode(), one.private_key_pem.bytes().decode()
+    if kind == "encrypted":
+        plain = load_pem_private_key(key.encode(), None)
+        key = plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")).decode()
+    other = two.private_key_pem.bytes().decode()
+    return {
+        "expired": certificate + key,
+        "encrypted": certificate + key,
+        "mismatched": certificate + other,
+        "without key": certificate,
+        "without certificate": key,
+        "broken": certificate.replace("MII", "!!!") + key,
+        "too long": certificate * 100 + key,
+    }[kind]
+
+
+@pytest.mark.parametrize("how", ["expired", "signed by somebody else"])
+def test_a_certificate_that_the_endpoint_does_not_take_is_a_failed_attempt(
+    acme: Cast, certified: tuple[str, trustme.CA], how: str
+) -> None:
+    """It was good when it was saved."""
+    url, authority = certified
+    webhook = make_webhook(acme, callback_url=url)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    expired = {"not_before": yesterday - timedelta(days=9), "not_after": yesterday} if how == "expired" else {}
+    issuer = authority if how == "expired" else trustme.CA()
+    shown = issuer.issue_cert("one.example", **expired)
+    webhook.client_certificate = shown.private_key_and_cert_chain_pem.bytes().decode()
+    webhook.save(update_fields=["client_certificate"])
+    say(acme)
+    deliver()
+    assert (only(webhook).state, only(webhook).attempt_count, only(webhook).last_status_code) == ("pending", 1, None)
+    assert only(webhook).last_error in ("tls", "reset")
+    assert try_webhook(webhook=webhook, actor=SYSTEM, event="payment").error in ("tls", "reset")

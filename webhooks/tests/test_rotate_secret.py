@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from conftest import make_cast
 from core.actors import SYSTEM
-from core.clock import now
-from core.errors import Invalid
+from core.clock import held_at, now
+from core.errors import Conflict, Invalid
 from organisations.models import AuditEntry
 from webhooks.actions import rotate_secret
 from webhooks.models import Webhook
+from webhooks.payloads import iso_time
+from webhooks.tests.conftest import make_webhook
+from webhooks.tests.test_webhook_verbs_race import at_once
 
 
 def test_the_old_secret_signs_for_24_hours_more(webhook: Webhook) -> None:
@@ -27,11 +31,42 @@ def test_the_old_secret_signs_for_24_hours_more(webhook: Webhook) -> None:
     assert new not in str(AuditEntry.objects.get(action="webhook.rotate_secret").data)
 
 
-def test_a_second_rotation_ends_the_first_overlap(webhook: Webhook) -> None:
+def test_a_second_rotation_waits_for_the_end_of_the_first_overlap(webhook: Webhook) -> None:
+    first = webhook.secret
     _, second = rotate_secret(webhook=webhook, actor=SYSTEM)
-    _, third = rotate_secret(webhook=webhook, actor=SYSTEM)
+    with pytest.raises(Conflict) as refusal:
+        rotate_secret(webhook=webhook, actor=SYSTEM)
+    until = webhook.previous_secret_expires_at
+    assert until is not None
+    assert (refusal.value.code, refusal.value.extra) == ("secret_overlap", {"until": iso_time(until)})
+    assert f"until {until:%Y-%m-%d %H:%M}" in refusal.value.detail
+    webhook.refresh_from_db()
+    assert (webhook.secret, webhook.previous_secret) == (second, first)
+    assert AuditEntry.objects.filter(action="webhook.rotate_secret").count() == 1
+    with held_at(until):
+        _, third = rotate_secret(webhook=webhook, actor=SYSTEM)
     webhook.refresh_from_db()
     assert (webhook.secret, webhook.previous_secret) == (third, second)
+
+
+def test_who_says_so_ends_the_overlap_and_rotates(webhook: Webhook) -> None:
+    _, second = rotate_secret(webhook=webhook, actor=SYSTEM, end_overlap=True)
+    _, third = rotate_secret(webhook=webhook, actor=SYSTEM, end_overlap=True)
+    webhook.refresh_from_db()
+    assert (webhook.secret, webhook.previous_secret) == (third, second)
+    entries = AuditEntry.objects.filter(action="webhook.rotate_secret").order_by("pk")
+    assert [entry.data for entry in entries] == [{"overlapEnded": False}, {"overlapEnded": True}]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_rotations_at_once_the_receiver_can_follow() -> None:
+    webhook = make_webhook(make_cast("acme"))
+    first = webhook.secret
+    own = [Webhook.objects.select_related("organisation").get() for _ in range(2)]
+    assert at_once(*(lambda one=one: rotate_secret(webhook=one, actor=SYSTEM) for one in own)) == []  # type: ignore[misc]
+    webhook.refresh_from_db()
+    assert webhook.previous_secret == first
+    assert AuditEntry.objects.filter(action="webhook.rotate_secret").count() == 1
 
 
 @pytest.mark.parametrize("secret", ["", "short", "whsec_c2hvcnQ=", 7])

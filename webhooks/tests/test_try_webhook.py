@@ -14,11 +14,12 @@ from conftest import Cast
 from conversations.events import EVENT_TYPES
 from core.actors import SYSTEM
 from core.errors import Conflict, Invalid
+from core.outbound import Outcome, Request
 from core.signing import verify
 from organisations.models import AuditEntry
 from webhooks import single, testing
 from webhooks.actions import archive_webhook, disable_webhook
-from webhooks.models import Delivery
+from webhooks.models import Delivery, Webhook
 from webhooks.testing import try_webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
@@ -195,11 +196,20 @@ class TestCustomValues:
         assert result.problem
 
     def test_the_deadline_covers_both_tries(self, acme: Cast, endpoint: Endpoint, monkeypatch: Any) -> None:
-        monkeypatch.setattr(testing.custom_values, "DEADLINE", 0.5)
+        monkeypatch.setattr(testing.custom_values, "DEADLINE", 1.0)
         endpoint.drops, endpoint.delay = 1, 3
-        result = self.ask(acme, endpoint, "a")
-        assert result.error == "timeout"
-        assert result.duration_ms < 500
+        deadlines: list[float] = []
+        send = testing.custom_values.send_single
+
+        def noted(webhook: Webhook, request: Request) -> Outcome:
+            deadlines.append(request.deadline)
+            return send(webhook, request)
+
+        monkeypatch.setattr(testing.custom_values, "send_single", noted)
+        assert self.ask(acme, endpoint, "a").error == "timeout"
+        first, second = deadlines
+        assert first == 1.0
+        assert second <= first - testing.custom_values.RETRY_AFTER
 
     def test_a_webhook_that_serves_none_is_not_asked(self, webhook: Any) -> None:
         with pytest.raises(Conflict) as refusal:

@@ -91,6 +91,24 @@ def test_a_rotated_secret_is_shown_once(acme: Cast, webhook: Webhook, signed_in:
     assert "still overlaps" in again
 
 
+def test_a_second_rotation_within_the_overlap_wants_a_tick(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
+    address = at(acme, "webhook_secret", webhook.pk)
+    assert "End the overlap now" not in signed_in.get(address).content.decode()
+    signed_in.post(address)
+    webhook.refresh_from_db()
+    second = webhook.secret
+    page = signed_in.post(address)
+    assert page.status_code == 400
+    assert "The secret before the present one signs until" in page.content.decode()
+    assert 'name="end_overlap"' in page.content.decode()
+    webhook.refresh_from_db()
+    assert webhook.secret == second
+    page = signed_in.post(address, {"end_overlap": "on"})
+    webhook.refresh_from_db()
+    assert (page.status_code, webhook.previous_secret) == (200, second)
+    assert webhook.secret in page.content.decode()
+
+
 def test_deleting_asks_first(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
     signed_in.get(at(acme, "webhook_delete", webhook.pk))
     webhook.refresh_from_db()

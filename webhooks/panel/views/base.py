@@ -9,7 +9,6 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from core.clock import now
 from organisations.panel.views import PanelView
 from organisations.roles import Permission
 from webhooks.models import Webhook
@@ -59,9 +58,4 @@ class WebhookView(IntegrationView):
         return self._webhook
 
     def page(self, template: str, *, status: int = 200, **context: Any) -> HttpResponse:
-        until = self.webhook.previous_secret_expires_at
-        return super().page(
-            template,
-            status=status,
-            **{"webhook": self.webhook, "overlapping": until is not None and until > now(), **context},
-        )
+        return super().page(template, status=status, **{"webhook": self.webhook, **context})

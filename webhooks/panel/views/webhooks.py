@@ -30,7 +30,7 @@ from webhooks.custom_headers import headers_of
 from webhooks.incidents import incidents
 from webhooks.models import Webhook
 from webhooks.panel.charts import charts_of, labels, when
-from webhooks.panel.forms import NewWebhookForm, WebhookForm, WebhookTestForm, add_refusal
+from webhooks.panel.forms import NewWebhookForm, RotateSecretForm, WebhookForm, WebhookTestForm, add_refusal
 from webhooks.panel.views.base import IntegrationView, WebhookView
 from webhooks.samples import Sample, sample_bodies
 from webhooks.tallies import PERIODS, history, total
@@ -160,11 +160,20 @@ class WebhookRotateSecret(WebhookView):
     permission = Permission.WEBHOOKS_MANAGE
 
     def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        return self.page("webhooks/webhook_rotate_secret.html", tab="settings")
+        return self.form_page(RotateSecretForm())
 
     def post(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        webhook, secret = rotate_secret(webhook=self.webhook, actor=self.actor)
+        form = RotateSecretForm(request.POST)
+        form.full_clean()
+        try:
+            webhook, secret = rotate_secret(webhook=self.webhook, actor=self.actor, **form.cleaned_data)
+        except Conflict as refusal:
+            form.add_error("end_overlap", refusal.detail)
+            return self.form_page(form, status=400)
         return self.secret_page("webhooks/webhook_secret.html", webhook=webhook, secret=secret, created=False)
+
+    def form_page(self, form: RotateSecretForm, status: int = 200) -> HttpResponse:
+        return self.page("webhooks/webhook_rotate_secret.html", tab="settings", form=form, status=status)
 
 
 class WebhookSwitch(WebhookView):
