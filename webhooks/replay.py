@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.utils.translation import gettext as _
 
 from core import loops
@@ -71,7 +71,7 @@ def start_replay(
         if locked.archived_at is not None:
             raise Conflict("webhook_archived", _("The webhook has been deleted."))
         _refuse_second(locked)
-        replay.save(force_insert=True)
+        _insert(replay)
         record_audit(actor, "replay.start", replay, data=_facts(replay))
         _wake()
     return replay
@@ -154,7 +154,18 @@ def _planned(
     )
 
 
+def _insert(replay: Replay) -> None:
+    """Save a new replay, and put the one-unfinished constraint into words. Raises `Conflict`."""
+    try:
+        with transaction.atomic():
+            replay.save(force_insert=True)
+    except IntegrityError:
+        _refuse_second(replay.webhook)
+        raise
+
+
 def _refuse_second(webhook: Webhook) -> None:
+    """Raises `Conflict` `replay_running` while the webhook has an unfinished replay."""
     other = Replay.objects.filter(webhook=webhook, state__in=UNFINISHED).first()
     if other is not None:
         raise Conflict(
