@@ -1,4 +1,7 @@
-"""Webhooks whose endpoint has failed for days: their organisation's owners are told, in the end they are disabled."""
+"""Webhooks that the platform itself disables: their endpoint has failed for days, or says that it is gone.
+
+Their organisation's owners are mailed: on the way, and when it has happened.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from webhooks.actions import disable_webhook
 from webhooks.models import Delivery, Webhook
 from webhooks.payloads import local_time
 
+#: Why the platform disables a webhook, in `Webhook.state_reason`.
+FAILING, GONE = "failing", "gone"
 #: How far on the way to being disabled owners are mailed, percent.
 HALFWAY, NEARLY, DISABLED = STEPS = (50, 90, 100)
 
@@ -27,65 +32,78 @@ logger = logging.getLogger("webio.failing")
 
 
 def check() -> int:
-    """Mail owners of webhooks that have come a step further, and disable those at the end. Returns how many of these.
+    """Mail owners of webhooks that have come a step further or are gone, and disable those that failed for too long.
 
-    Runs regularly; can run twice and beside anything: each step is taken, and mailed, once.
+    Returns how many of these. Runs regularly; can run twice and beside anything: each step is taken, and mailed, once.
     """
     moment = now()
     limit = timedelta(days=settings.WEBHOOK_DISABLE_AFTER_DAYS)
     halfway = moment - limit * HALFWAY / 100
     _start_over(halfway)
-    failing = Webhook.objects.filter(
-        state=Webhook.State.ACTIVE,
-        archived_at=None,
-        organisation__suspended_at=None,
-        failing_since__lte=halfway,
-        failing_told__lt=DISABLED,
+    failing = Q(state=Webhook.State.ACTIVE, failing_since__lte=halfway)
+    gone = Q(state=Webhook.State.DISABLED, state_reason=GONE)
+    found = Webhook.objects.filter(
+        failing | gone, archived_at=None, organisation__suspended_at=None, failing_told__lt=DISABLED
     )
     disabled = 0
-    for webhook in list(failing.select_related("organisation")):
+    for webhook in list(found.select_related("organisation")):
+        if webhook.state == Webhook.State.DISABLED:
+            if _take(webhook, DISABLED):
+                _mail(webhook, DISABLED, webhook.state_changed_at)
+            continue
         assert webhook.failing_since is not None
         step = max(step for step in STEPS if webhook.failing_since <= moment - limit * step / 100)
         if _take(webhook, step):
-            _mail(webhook, step, webhook.failing_since + limit)
+            _mail(webhook, step, webhook.failing_since, webhook.failing_since + limit)
             disabled += step == DISABLED
     return disabled
+
+
+def disable_gone(webhook_id: int) -> None:
+    """The endpoint answered 410: disable its webhook, unless it is off already, in the caller's transaction.
+
+    The caller has locked it. Owners are mailed by the next `check`: an engine waits for no mail server.
+    """
+    active = Webhook.objects.filter(pk=webhook_id, state=Webhook.State.ACTIVE, archived_at=None)
+    for webhook in active.select_related("organisation"):
+        disable_webhook(webhook=webhook, actor=SYSTEM, reason=GONE)
 
 
 def _start_over(halfway: datetime) -> None:
     """Webhooks that healed, even if they fail again since, have everything before them."""
     healed = Q(failing_since=None) | Q(failing_since__gt=halfway)
-    Webhook.objects.filter(healed, failing_told__gt=0).update(failing_told=0)
+    Webhook.objects.filter(healed, state=Webhook.State.ACTIVE, failing_told__gt=0).update(failing_told=0)
 
 
 def _take(webhook: Webhook, step: int) -> bool:
-    """Note a step, and disable the webhook at the last. Whether it was this call that did so."""
+    """Note a step, and disable a webhook that fails at the last. Whether it was this call that did so."""
     with transaction.atomic():
         same = Webhook.objects.filter(
             pk=webhook.pk,
-            state=Webhook.State.ACTIVE,
+            state=webhook.state,
+            state_changed_at=webhook.state_changed_at,
             archived_at=None,
             failing_since=webhook.failing_since,
             failing_told__lt=step,
         )
         if not same.update(failing_told=step):
             return False
-        if step == DISABLED:
-            disable_webhook(webhook=webhook, actor=SYSTEM, reason="failing")
+        if step == DISABLED and webhook.state == Webhook.State.ACTIVE:
+            disable_webhook(webhook=webhook, actor=SYSTEM, reason=FAILING)
     return True
 
 
-def _mail(webhook: Webhook, step: int, until: datetime) -> None:
+def _mail(webhook: Webhook, step: int, since: datetime, until: datetime | None = None) -> None:
     """After the commit, to each owner alone. A mail that cannot be sent changes nothing."""
     organisation = webhook.organisation
-    assert webhook.failing_since is not None
     path = reverse("integrations:webhook", args=[organisation.slug, webhook.pk])
     tried = Delivery.objects.filter(webhook=webhook, attempt_count__gt=0).exclude(state=Delivery.State.DELIVERED)
     context = {
         "webhook": webhook,
         "disabled": step == DISABLED,
-        "since": _told(webhook.failing_since, organisation.time_zone),
-        "until": _told(until, organisation.time_zone),
+        "gone": webhook.state_reason == GONE,
+        "since": _told(since, organisation.time_zone),
+        "until": _told(until, organisation.time_zone) if until else "",
         # A query may hold a key.
         "url": webhook.callback_url.partition("?")[0],
         "last": tried.order_by("-pk").first(),

@@ -16,11 +16,11 @@ from organisations.actions import suspend_organisation, unsuspend_organisation
 from organisations.models import AuditEntry, Membership, Role
 from webhooks import tasks
 from webhooks.actions import archive_webhook, enable_webhook, pause_webhook, resume_webhook
-from webhooks.failing import check
+from webhooks.failing import check, disable_gone
 from webhooks.models import Delivery, Webhook
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.endpoint import Endpoint
-from webhooks.tests.engine import deliver
+from webhooks.tests.engine import deliver, running_drain, step
 from webhooks.tests.test_webhook_verbs_race import at_once
 
 HOUR = timedelta(hours=1)
@@ -201,3 +201,98 @@ def test_two_sweeps_at_once_mail_once(hours: float, state: str) -> None:
     assert webhook.state == state
     assert Event.objects.filter(type="webhookDisabled").count() == (state == "disabled")
     assert not Delivery.objects.exists()
+
+
+@pytest.fixture
+def gone(acme: Cast, endpoint: Endpoint) -> Webhook:
+    """A webhook that the engine disabled because its endpoint answered 410; something more was due."""
+    endpoint.status = 410
+    webhook = make_webhook(acme, callback_url=f"{endpoint.url}?key=secret")
+    make_delivery(acme, webhook)
+    make_delivery(acme, webhook, next_attempt_at=now() + 1000 * HOUR)
+    deliver()
+    webhook.refresh_from_db()
+    return webhook
+
+
+def test_an_endpoint_that_is_gone_is_disabled_by_the_verb_and_so_in_the_audit_trail(gone: Webhook) -> None:
+    assert (gone.state, gone.state_reason) == ("disabled", "gone")
+    assert set(gone.deliveries.values_list("state", flat=True)) == {"held"}
+    entry = AuditEntry.objects.get(action="webhook.disable")
+    assert (entry.actor_kind, entry.organisation, entry.object_id) == ("system", gone.organisation, str(gone.pk))
+    assert entry.data == {"reason": "gone", "held": 1}
+    event = Event.objects.get(type="webhookDisabled")
+    assert (event.data["facts"]["reason"], event.actor_kind) == ("gone", "system")
+
+
+def test_the_engine_mails_nobody_and_the_sweep_tells_owners_once(gone: Webhook, globex: Cast) -> None:
+    assert mail.outbox == []
+    start = now()
+    for minutes in range(0, 9000, 60):
+        with held_at(start + timedelta(minutes=minutes)):
+            assert tasks.sweep()["disabled"] == 0
+    (sent,) = mail.outbox
+    assert (sent.subject, sent.to) == ("Webhook disabled: orders", ["owner@acme.example"])
+    assert "has been disabled" in sent.body
+    assert "answered 410 Gone" in sent.body
+    assert "Last answer: 410\n" in sent.body
+    assert "enable the webhook, and what was held is sent" in sent.body
+    assert "secret" not in sent.body
+    gone.refresh_from_db()
+    assert gone.state_reason == "gone"
+
+
+def test_enabled_and_gone_again_is_told_again(gone: Webhook) -> None:
+    check()
+    enable_webhook(webhook=gone, actor=SYSTEM)
+    check()
+    assert len(mail.outbox) == 1
+    deliver()
+    gone.refresh_from_db()
+    assert (gone.state, gone.state_reason) == ("disabled", "gone")
+    check()
+    assert subjects() == ["Webhook disabled: orders"] * 2
+
+
+def test_one_that_was_enabled_before_the_sweep_came_is_not_told_of(gone: Webhook) -> None:
+    enable_webhook(webhook=gone, actor=SYSTEM)
+    check()
+    assert mail.outbox == []
+
+
+def test_a_suspension_between_neither_loses_nor_repeats_the_mail(acme: Cast, gone: Webhook) -> None:
+    suspend_organisation(organisation=acme.organisation, actor=SYSTEM)
+    check()
+    assert mail.outbox == []
+    unsuspend_organisation(organisation=acme.organisation, actor=SYSTEM)
+    check()
+    suspend_organisation(organisation=acme.organisation, actor=SYSTEM)
+    unsuspend_organisation(organisation=acme.organisation, actor=SYSTEM)
+    check()
+    assert len(mail.outbox) == 1
+
+
+@pytest.mark.parametrize("verb", [pause_webhook, archive_webhook])
+def test_a_410_that_comes_after_the_webhook_was_stopped_changes_nothing(
+    acme: Cast, endpoint: Endpoint, verb: Any
+) -> None:
+    endpoint.status = 410
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    make_delivery(acme, webhook)
+    with running_drain() as drain:
+        while not drain.stream.in_flight:
+            drain.look()
+            drain.start()
+        verb(webhook=webhook, actor=SYSTEM)
+        step(drain)
+    webhook.refresh_from_db()
+    assert (len(endpoint.asked), webhook.state_reason in ("", "user")) == (1, True)
+    assert not AuditEntry.objects.filter(action="webhook.disable").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_sweeps_at_once_mail_of_a_gone_one_once() -> None:
+    webhook = make_webhook(make_cast("acme"))
+    disable_gone(webhook.pk)
+    assert at_once(check, check, check) == []
+    assert subjects() == ["Webhook disabled: orders"]
