@@ -220,9 +220,27 @@ def record(conversation: Conversation, changes: Sequence[Change], *, message: bo
         )
         for index, change in enumerate(changes)
     ]
-    Event.objects.bulk_create(events)
+    _insert(events, using)
     recorded.send(sender=Event, events=events)
     return events
+
+
+def _insert(events: Sequence[Event], using: str) -> None:
+    """Insert events, which get their ids. By hand: Django's own insert takes as long as the rest of recording."""
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    fields = [one for one in Event._meta.concrete_fields if not one.primary_key]
+    columns = ", ".join(quote(str(one.column)) for one in fields)
+    row = "(" + ", ".join(["%s"] * len(fields)) + ")"
+    rows = ", ".join([row] * len(events))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {quote(Event._meta.db_table)} ({columns}) VALUES {rows} RETURNING id",
+            [one.get_db_prep_save(getattr(event, one.attname), connection) for event in events for one in fields],
+        )
+        for event, (pk,) in zip(events, cursor.fetchall(), strict=True):
+            event.pk = pk
+            event._state.adding, event._state.db = False, using
 
 
 def announce(organisation: Organisation, change: Change) -> Event:

@@ -73,8 +73,9 @@ class Tracked(models.Model):
         if raw:
             super().save_base(raw, force_insert, force_update, using, update_fields)
             return
-        # Django saves in autocommit; what a save's own signals do must stand or fall with it.
-        with transaction.atomic(using=using):
+        # Django saves in autocommit; what a save's own signals do must stand or fall with it. In a transaction of the
+        # caller's no savepoint is taken, which cost two round trips: a save that fails ends that transaction.
+        with transaction.atomic(using=using, savepoint=False):
             super().save_base(raw, force_insert, force_update, using, update_fields)
 
     def _save_table(

@@ -92,7 +92,7 @@ def test_a_save_that_fails_after_it_wrote_leaves_nothing(acme: Cast) -> None:
         raise Conflict("no", "No.")
 
     acme.conversation.queue = acme.queue
-    with unchanged(), after_saves(fail), pytest.raises(Conflict):
+    with unchanged(), after_saves(fail), pytest.raises(Conflict), transaction.atomic():
         acme.conversation.save()
 
 

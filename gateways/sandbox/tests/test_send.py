@@ -122,7 +122,7 @@ def test_many_messages_of_one_commit_wake_the_carrier_once(monkeypatch):
 
     cast = make_cast("acme")
     woken = []
-    monkeypatch.setattr(wakeup, "send", lambda name: woken.append(name))
+    monkeypatch.setattr(wakeup, "send", lambda name, topic: woken.append(name))
     with transaction.atomic():
         first = start(cast, "447700900999")
         for _ in range(4):
