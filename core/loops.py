@@ -102,7 +102,13 @@ def ensure(name: str) -> int:
 
 def alive(name: str) -> int:
     """How many runs of a loop have lately said that they are alive."""
-    return Slot.objects.filter(~_over("lease_until", now(), LEASE), name=name).exclude(holder="").count()
+    return len(slots_alive(name))
+
+
+def slots_alive(name: str) -> list[int]:
+    """The ids of their slots."""
+    slots = Slot.objects.filter(~_over("lease_until", now(), LEASE), name=name).exclude(holder="")
+    return list(slots.values_list("pk", flat=True))
 
 
 def silent_seconds(name: str) -> float:
@@ -137,6 +143,11 @@ class Run:
             mine = Slot.objects.filter(pk=self.slot_id, holder=self.holder)
             self.lost = not mine.update(lease_until=now() + LEASE)
         return not self.lost and moment < self.ends_at
+
+    @property
+    def over(self) -> bool:
+        """The slice is over, and nothing else hinders this run."""
+        return not self.lost and not _stopping.is_set() and time.monotonic() >= self.ends_at
 
     def place(self) -> tuple[int, int]:
         """This run's number among the loop's runs, from 0, and how many there are.

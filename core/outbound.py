@@ -19,6 +19,7 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,9 @@ os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
 BODY_KEPT = 16 * 1024
 #: Past this many bytes of body the transfer is ended; the status that came counts.
 BODY_READ = 1024 * 1024
-#: More header bytes than this end the transfer as "too_large".
+#: More header bytes or lines than this make an answer "too_large"; libcurl ends a transfer at 300 KiB by itself.
 HEADERS_READ = 64 * 1024
+HEADER_LINES = 1000
 CONNECT_SECONDS = 5.0
 #: Seconds an idle connection is kept.
 KEEP_ALIVE_SECONDS = 60
@@ -164,7 +166,6 @@ class _Transfer:
         "_body_read",
         "_deadline",
         "_headers",
-        "_headers_read",
         "_method",
         "_resolve",
         "_stop",
@@ -183,6 +184,8 @@ class _Transfer:
         self._url = ""
         self._deadline = 0.0
         self._resolve: Sequence[str] = ()
+        #: Lines of all answers to one request, 1xx and trailers included; of too many the first are lost.
+        self._headers: deque[bytes] = deque(maxlen=HEADER_LINES + 1)
         self._reset()
         curl.setopt(pycurl.NOSIGNAL, 1)
         # Callers name themselves; pycurl's own name would tell which libraries run here.
@@ -201,7 +204,8 @@ class _Transfer:
         # Customers' paths go out as they were given, `..` and all.
         curl.setopt(pycurl.PATH_AS_IS, 1)
         curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
-        curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
+        # Called for every line of every answer: all that can wait is done in `_parse_head`.
+        curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
         curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open)
         # An empty proxy also keeps libcurl from looking at the environment.
         curl.setopt(pycurl.PROXY, settings.OUTBOUND_PROXY)
@@ -209,8 +213,7 @@ class _Transfer:
             curl.setopt(pycurl.NOPROXY, "")
 
     def _reset(self) -> None:
-        self._headers: list[bytes] = []
-        self._headers_read = 0
+        self._headers.clear()
         self._body = bytearray()
         self._body_read = 0
         self._stop = ""
@@ -256,15 +259,6 @@ class _Transfer:
         self._stop = ""
         return socket.socket(address.family, address.socktype, address.protocol)
 
-    def _on_header(self, line: bytes) -> int | None:
-        # Called for every line of every answer: what can wait is done in `_parse_head`.
-        self._headers.append(line)
-        self._headers_read += len(line)
-        if self._headers_read > HEADERS_READ:
-            self._stop = "too_large"
-            return -1
-        return None
-
     def _on_body(self, data: bytes) -> int | None:
         room = BODY_KEPT - len(self._body)
         if room > 0:
@@ -287,8 +281,11 @@ class _Transfer:
             if code == pycurl.E_UNSUPPORTED_PROTOCOL and not self._url.lower().startswith(("http:", "https:")):
                 # With the right scheme, it is the server that speaks something else: HTTP/0.9.
                 error = "invalid_url"
-        headers, ended = _parse_head(self._headers)
-        if not code and not ended:
+        lines = list(self._headers)
+        headers, ended = _parse_head(lines)
+        if len(lines) > HEADER_LINES or sum(map(len, lines)) > HEADERS_READ:
+            error = "too_large"
+        elif not code and not ended:
             # libcurl takes a connection that ends among the headers for the end of an answer without body.
             error = "reset"
         return Outcome(

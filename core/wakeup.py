@@ -31,41 +31,44 @@ _redis: Any = None
 class _Mark:
     """One transaction's wake-ups: the first callback after the commit sends, the others see that it has."""
 
-    __slots__ = ("sent",)
+    __slots__ = ("sent", "topics")
 
     def __init__(self) -> None:
         self.sent = False
+        self.topics: set[str] = set()
 
 
-def wake(name: str) -> None:
+def wake(name: str, topic: str = "") -> None:
     """Wake the loop `name` when the current transaction has committed (at once outside of one).
 
-    Registered anew for every event, because a rolled-back savepoint discards what was registered inside it; sent once.
+    `topic` tells those of its runs that share the work what it is about; "" concerns all. Registered anew for every
+    event, because a rolled-back savepoint discards what was registered inside it; sent once.
     """
     connection = connections[DEFAULT_DB_ALIAS]
     marks: dict[str, _Mark] = connection.__dict__.setdefault("webio_wake_marks", {})
     mark = marks.get(name)
     if mark is None or mark.sent:
         mark = marks[name] = _Mark()
+    mark.topics.add(topic)
     transaction.on_commit(lambda: _send_once(name, mark))
 
 
 def _send_once(name: str, mark: _Mark) -> None:
     if not mark.sent:
         mark.sent = True
-        send(name)
+        send(name, mark.topics.pop() if len(mark.topics) == 1 else "")
 
 
-def send(name: str) -> None:
+def send(name: str, topic: str = "") -> None:
     """Wake the loop now. Never raises: the rows are there, and polls find them."""
     try:
         connection = connections[DEFAULT_DB_ALIAS]
         if settings.BROKER_URL:
-            _redis_client().publish(f"webio:{name}", b"")
+            _redis_client().publish(f"webio:{name}", topic)
         elif connection.vendor == "postgresql":
             # After the commit and on its own: NOTIFY inside a transaction makes commits wait for each other.
             with connection.cursor() as cursor:
-                cursor.execute(f'NOTIFY "webio_{name}"')
+                cursor.execute("SELECT pg_notify(%s, %s)", [f"webio_{name}", topic])
         moment = time.monotonic()
         if moment - _looked.get(name, -LOOK_SECONDS) >= LOOK_SECONDS:
             _looked[name] = moment
@@ -88,6 +91,8 @@ class Waiter:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        #: What the wake-ups of the latest question were about.
+        self.topics: set[str] = set()
         self._connection: Any = None
         self._pubsub: Any = None
         self._version: int | None = None
@@ -133,13 +138,14 @@ class Waiter:
             version = self._data_version()
             changed = version != self._version
             self._version = version
-            return changed
-        if self._pubsub is not None:
-            found = False
-            while self._pubsub.get_message(timeout=0) is not None:
-                found = True
-            return found
-        return any(True for _ in self._connection.notifies(timeout=0))
+            self.topics = {""} if changed else set()
+        elif self._pubsub is not None:
+            self.topics = set()
+            while (message := self._pubsub.get_message(timeout=0)) is not None:
+                self.topics.add(message["data"].decode())
+        else:
+            self.topics = {notice.payload for notice in self._connection.notifies(timeout=0)}
+        return bool(self.topics)
 
     def close(self) -> None:
         """Stop listening."""

@@ -28,6 +28,8 @@ def collect() -> Iterable[Metric]:
     stopped = active.filter(breaker_until__gt=moment)
     served = active.filter(Q(breaker_until=None) | Q(breaker_until__lte=moment))
     due = Delivery.objects.filter(state=Delivery.State.PENDING, next_attempt_at__lte=moment)
+    alive = loops.slots_alive(LOOP)
+    under_way = EngineTotal.objects.filter(slot__in=alive).aggregate(sum=Sum("in_flight", default=0))["sum"]
     oldest = served.aggregate(oldest=Min(Subquery(_own(due).order_by("next_attempt_at").values("next_attempt_at")[:1])))
     for name, text, value in (
         ("due", "Deliveries to be sent now, those under way included", _count(served, due)),
@@ -39,7 +41,8 @@ def collect() -> Iterable[Metric]:
             "Deliveries kept for webhooks that are not active",
             _count(kept, Delivery.objects.filter(state=Delivery.State.HELD)),
         ),
-        ("drains", "Engines that are alive", loops.alive(LOOP)),
+        ("drains", "Engines that are alive", len(alive)),
+        ("in_flight", "Requests under way, as engines said within seconds", under_way),
     ):
         yield GaugeMetricFamily(f"webio_deliveries_{name}", text, value=value)
     yield from _webhooks(kept, stopped)

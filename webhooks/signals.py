@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.dispatch import receiver
 
-from conversations import events
+from conversations.events import recorded
+from conversations.models import Event
 from core.clock import now
 from core.wakeup import wake
 from organisations.actions import suspension_changed
@@ -16,17 +18,19 @@ from webhooks.models import Delivery, Webhook
 LOOP = "deliveries"
 
 
-@receiver(events.recorded, dispatch_uid="webhooks.wake_engine")
-def wake_on_events(**_: Any) -> None:
+@receiver(recorded, dispatch_uid="webhooks.wake_engine")
+def wake_on_events(events: Sequence[Event], **_: Any) -> None:
     """New events wait to be dispatched."""
-    wake_engine()
+    for organisation_id in {event.organisation_id for event in events}:
+        wake(LOOP, str(organisation_id))
 
 
 @receiver(suspension_changed, dispatch_uid="webhooks.release_held")
 def release_held(organisation: Organisation, **_: Any) -> None:
     """What was held only because the organisation was suspended is due now; how long webhooks fail is counted anew."""
     if not organisation.suspended:
-        failing = Webhook.objects.filter(organisation=organisation, failing_since__isnull=False)
+        active = Webhook.objects.filter(organisation=organisation, state=Webhook.State.ACTIVE)
+        failing = active.filter(failing_since__isnull=False)
         failing.update(failing_since=None, failing_told=0)
         held = Delivery.objects.filter(
             webhook__organisation=organisation,

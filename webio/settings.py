@@ -110,9 +110,7 @@ if SQLITE:
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": (
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536; PRAGMA mmap_size=268435456;"
-        ),
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8192;",
     }
     _database["CONN_MAX_AGE"] = None
     if TESTING:
@@ -162,7 +160,7 @@ Q_CLUSTER: dict[str, Any] = {
     "save_limit": -1,
     "catch_up": False,
     "recycle": 5000,
-    "poll": 0.05,
+    "poll": 0.1,
     "log_level": "WARNING",
     "label": "Tasks",
     "ALT_CLUSTERS": {

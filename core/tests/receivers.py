@@ -176,8 +176,9 @@ def slow_body(connection: socket.socket, request: Received) -> bool:
 
 
 def slow_headers(connection: socket.socket, request: Received) -> bool:
-    """Headers that drip for minutes."""
-    return slowly(b"HTTP/1.1 200 OK\r\n" + b"x-drip: drop\r\n" * 1_000)(connection, request)
+    """200, then headers that drip for minutes."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    return slowly(b"x-drip: drop\r\n" * 1_000)(connection, request)
 
 
 def _without_end(head: bytes, chunk: bytes) -> Behaviour:

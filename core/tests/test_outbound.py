@@ -282,7 +282,8 @@ def test_unusual_answers_count(behaviour: Behaviour) -> None:
 
 BAD_ANSWERS: dict[str, tuple[Behaviour, int | None, str]] = {
     "hangs": (receivers.hang, None, "timeout"),
-    "drips its headers": (receivers.slow_headers, None, "timeout"),
+    "drips its status line": (receivers.slowly(OK, 1.0), None, "timeout"),
+    "drips its headers": (receivers.slow_headers, 200, "timeout"),
     "drips its body": (receivers.slow_body, 200, "timeout"),
     "stops in the body": (
         in_turn(raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nok", keep=True)),

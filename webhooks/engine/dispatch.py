@@ -66,13 +66,16 @@ FROM (SELECT count(*) AS taken FROM numbered) AS counts LEFT JOIN (
 ) AS fresh ON true
 """
 
+_TAKEN_SQLITE = """
+SELECT json_group_array(id) FROM (SELECT id FROM {event} WHERE position IS NULL ORDER BY id LIMIT %s)
+"""
+_LATEST_SQLITE = "SELECT COALESCE(MAX(id), 0) FROM {delivery}"
 _MADE_SQLITE = f"""
-SELECT {due.COLUMNS}
+SELECT json_group_array(json_array({due.COLUMNS}))
 FROM (
     SELECT d.*, {due.BEHIND.replace("WHERE", "WHERE b.id < %s AND", 1)} AS behind FROM {{delivery}} AS d
     WHERE d.id >= %s AND d.state = 'pending' AND d.webhook_id %% %s = %s ORDER BY d.id LIMIT %s
 ) AS due JOIN {{event}} AS event ON event.id = due.event_id
-ORDER BY due.id
 """
 
 
@@ -82,6 +85,8 @@ class Dispatched:
 
     events: int = 0
     fresh: list[Due] = field(default_factory=list)
+    #: Somebody else is taking events at this moment.
+    elsewhere: bool = False
 
 
 def dispatch(limit: int = BATCH, *, wait: bool = False, place: tuple[int, int] = (0, 1), room: int = 0) -> Dispatched:
@@ -95,7 +100,7 @@ def dispatch(limit: int = BATCH, *, wait: bool = False, place: tuple[int, int] =
     with transaction.atomic():
         counter = _counter(wait)
         if counter is None:
-            return Dispatched()
+            return Dispatched(elsewhere=True)
         if sql.vendor() == "postgresql":
             return _dispatch_postgresql(limit, counter, place, room)
         return _dispatch_sqlite(limit, counter, place, room)
@@ -120,18 +125,20 @@ def _dispatch_postgresql(limit: int, value: int, place: tuple[int, int], room: i
 
 
 def _dispatch_sqlite(limit: int, value: int, place: tuple[int, int], room: int) -> Dispatched:
-    taken = [row[0] for row in sql.run(_NUMBER + " RETURNING id", [limit, value])]
+    taken = sql.run_whole(_TAKEN_SQLITE, [limit])
     if not taken:
         return Dispatched()
+    sql.run(_NUMBER, [limit, value])
     Sequence.objects.filter(name=POSITIONS).update(value=value + len(taken))
     moment = sql.moment(now())
     fan_out = _FAN_OUT.replace("{now}", "%s").replace("{events}", "{event}").replace("{chosen}", sql.among("event.id"))
-    made = sql.run(fan_out + " RETURNING id", [FORMAT_VERSION, moment, moment, sql.numbers(taken)])
-    if not made or not room:
+    ((latest,),) = sql.run(_LATEST_SQLITE, [])
+    sql.run(fan_out, [FORMAT_VERSION, moment, moment, sql.numbers(taken)])
+    if not room:
         return Dispatched(len(taken))
-    first = min(row[0] for row in made)
-    rows = sql.run(due.in_utc(_MADE_SQLITE), [first, first, place[1], place[0], room])
-    return Dispatched(len(taken), [due.made(row) for row in rows])
+    first = latest + 1
+    rows = sql.run_whole(due.in_utc(_MADE_SQLITE), [first, first, place[1], place[0], room])
+    return Dispatched(len(taken), [due.made(row) for row in due.in_order(rows)])
 
 
 def _counter(wait: bool) -> int | None:

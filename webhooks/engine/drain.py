@@ -6,23 +6,28 @@ import logging
 import random
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import cast
 
 from django.db import DataError, IntegrityError
 
+from core import wakeup
 from core.clock import now
 from core.loops import Run
 from core.outbound import Outcome, Stream, no_answer
 from core.wakeup import Waiter
 from webhooks.endpoint_auth import Authentication, Tokens
-from webhooks.engine import dispatch, due, record
+from webhooks.engine import dispatch, due, record, tally
+from webhooks.engine.desk import Course, Inline
 from webhooks.engine.dispatch import Dispatched
-from webhooks.engine.due import Due
+from webhooks.engine.due import Due, Wanting
 from webhooks.engine.lane import Lane
 from webhooks.engine.leases import Leases
-from webhooks.engine.outgoing import BodyTooLarge, Directory, Endpoint, build
+from webhooks.engine.outgoing import DEADLINE, BodyTooLarge, Directory, Endpoint, build
+from webhooks.engine.pace import Pace
 from webhooks.engine.record import Result, Written
 from webhooks.engine.schedule import GONE, OUR_FAULT, OURS, UNSENT
 
@@ -33,20 +38,27 @@ log = logging.getLogger("webio.deliveries")
 IN_FLIGHT = 512
 IN_FLIGHT_PER_ORGANISATION = 384
 #: Deliveries read ahead of sending.
-AHEAD = 1000
+AHEAD = 2000
+#: Events dispatched at a look at least, where there are any.
+DISPATCH_LEAST = 250
 #: Outcomes are written when there are so many, or when the oldest has waited so long, seconds.
 FLUSH_COUNT = 500
 FLUSH_SECONDS = 0.02
 #: With so many requests under way there is more to come: outcomes wait longer, for larger writes.
 FLUSH_BUSY_IN_FLIGHT = 32
 FLUSH_BUSY_SECONDS = 0.1
-#: How long idle polls wait for a retry to become due, seconds.
-POLL_SECONDS = 0.5
-#: How often it looks while busy, unless it runs short of work before.
-BUSY_SECONDS = 0.05
-HUNGRY = AHEAD // 4
-#: How often it looks which webhooks are its own, seconds.
+#: With less than this left to start it looks for more at once.
+HUNGRY = AHEAD // 2
+#: The longest wait for something to happen, seconds.
+WAIT_SECONDS = 0.5
+#: When nothing was sent for so long, what is under way is slow, and the engine otherwise idle, seconds.
+QUIET_SECONDS = 0.01
+#: At the end of a slice, what takes longer than this is waited for while the others are served, seconds.
+SLOW_SECONDS = 0.25
+LINGER_SECONDS = DEADLINE + 1.0
+#: How often it looks which webhooks are its own, seconds: at first sooner, as others may begin at the same moment.
 PLACE_SECONDS = 2.0
+PLACE_SOONEST = 0.125
 #: After so long at most the reading starts again at the oldest, where lanes may have become free, seconds.
 REWIND_SECONDS = 2.0
 
@@ -60,58 +72,122 @@ class Sending:
     attempted_at: datetime
     #: A new token has been asked for, because the endpoint refused the first.
     renewed: bool = False
+    #: When it began, by `time.monotonic`.
+    began: float = 0.0
 
 
 class Drain:
-    """One engine."""
+    """One engine. With `desk`, a thread of its own asks the database for what takes long."""
 
-    def __init__(self, slot: int = 0) -> None:
+    def __init__(self, slot: int = 0, desk: Inline | None = None) -> None:
         self.slot = slot
+        self.desk = desk or Inline()
         self.stream = Stream(connections=IN_FLIGHT)
+        if (bell := self.desk.fileno()) is not None:
+            self.stream.watch(bell)
         self.directory = Directory()
         self.leases = Leases()
         self.lanes: dict[int, Lane] = {}
-        #: Requests under way by organisation.
+        self.pace = Pace()
+        #: The name by which others are woken that run the same loop.
+        self.loop = ""
+        #: Requests under way, also by organisation, and when the latest began.
+        self.under_way: set[Sending] = set()
         self.in_flight: dict[int, int] = {}
+        self.sent_at = 0.0
         self.tokens = Tokens()
         #: What waits for a token, by what asks for it.
         self.parked: dict[bytes, list[Sending]] = {}
         self.results: list[Result] = []
         self.oldest_result = 0.0
         self.sent = 0
+        #: It is looking for work; whether the latest look left any that could be taken, events that nobody dispatched.
+        self.looking = False
+        self.found = False
+        self.undispatched = False
+        #: Outcomes are being written.
+        self.writing = False
+        #: Webhooks for which there may be something in a moment.
+        self.expecting: set[int] = set()
         #: A lane has become free whose next ones were not read because they waited.
         self.freed = False
         #: This engine's number, from 0, and how many there are.
         self.place = (0, 1)
+        #: Webhooks to be left to others when nothing of theirs is under way any more; those that are slow at the end.
+        self.leaving: set[int] = set()
+        self.slow: set[int] = set()
+        self.lingers_until: float | None = None
+        #: Requests under way when it last told.
+        self.told = 0
 
     def run(self, run: Run, waiter: Waiter) -> int:
         """Work until the slice is over, then finish what is under way. Returns how many requests were made."""
         descriptor = waiter.fileno()
         if descriptor is not None:
             self.stream.watch(descriptor)
-        look_at = looked_at = place_at = 0.0
-        found = hinted = False
-        while run.go_on():
+        self.loop = waiter.name
+        place_at, place_after = 0.0, PLACE_SOONEST
+        while run.go_on() or self.linger(run):
             moment = time.monotonic()
             if moment >= place_at:
-                place_at = moment + PLACE_SECONDS
                 self.settle(run.place())
-            if moment >= look_at or self.freed or (found and self.hungry()):
-                found, hinted = self.look(hinted), False
-                looked_at = time.monotonic()
-                look_at = looked_at + (BUSY_SECONDS if found else POLL_SECONDS)
-            soonest = self.start()
-            self.collect(min(soonest, waiter.poll_seconds if self.idle() else FLUSH_SECONDS))
+                # One for all: it tells the others what it finds.
+                self.pace.polls = descriptor is not None and self.place[0] == 0
+                place_at = moment + place_after
+                place_after = min(PLACE_SECONDS, 2 * place_after)
+            soonest = WAIT_SECONDS
+            if not self.looking:
+                urgent = self.freed or self.starving()
+                next_look = self.pace.next_look(self.quiet(), self.found)
+                if urgent or moment >= next_look:
+                    thorough = urgent or self.pace.time_to_read(self.found)
+                    self.look(self.pace.look() and descriptor is not None, thorough)
+                    # What sending takes is read meanwhile.
+                    self.directory.endpoints(self.expecting)
+                    self.expecting = set()
+                else:
+                    soonest = next_look - moment
+            soonest = min(soonest, self.start())
+            self.collect(min(soonest, waiter.poll_seconds if self.quiet() else FLUSH_SECONDS))
             if waiter.woken():
-                hinted = descriptor is not None
-                # While busy not at every hint: on SQLite our own commits are hints too.
-                look_at = 0.0 if self.idle() else min(look_at, looked_at + BUSY_SECONDS)
+                self.hear(waiter.topics)
         self.finish()
         return self.sent
 
     def idle(self) -> bool:
         """Nothing is under way and nothing waits to be written."""
-        return not self.stream.in_flight and not self.results
+        return not (self.stream.in_flight or self.results or self.writing)
+
+    def quiet(self) -> bool:
+        """The same, but for what does not answer."""
+        slow = not self.stream.in_flight or time.monotonic() - self.sent_at >= QUIET_SECONDS
+        return slow and not (self.results or self.writing)
+
+    def hear(self, organisations: Collection[str]) -> None:
+        """There are events of these organisations, "" for any. What others serve is left to them for a moment."""
+        served = [(pk, str(lane.organisation_id)) for pk, lane in self.lanes.items() if pk in self.leases]
+        self.expecting |= {pk for pk, organisation in served if organisation in organisations}
+        self.pace.heard(bool(self.expecting) or "" in organisations or self.place[1] == 1)
+
+    def linger(self, run: Run) -> bool:
+        """At the end of a slice: whether to go on, because something slow is under way, and others need not wait.
+
+        No more is sent to those that are slow.
+        """
+        moment = time.monotonic()
+        if not run.over or moment >= (self.lingers_until or moment + 1.0):
+            return False
+        if self.lingers_until is None:
+            self.lingers_until = moment + LINGER_SECONDS
+        slow = {one.delivery.webhook_id for one in self.under_way if moment - one.began >= SLOW_SECONDS}
+        if slow - self.slow:
+            self.slow |= slow
+            self.settle(self.place)
+        return bool(slow)
+
+    def starving(self) -> bool:
+        """There is more to take, and something would wait for it."""
+        return self.hungry() and (self.undispatched or any(lane.starving() for lane in self.lanes.values()))
 
     def hungry(self) -> bool:
         """Little is left to start."""
@@ -122,10 +198,28 @@ class Drain:
         self.place = place
         for webhook_id in self.leases.renew():
             self.lane(webhook_id).forget_waiting()
-        leaving = [webhook_id for webhook_id in self.leases if not self.mine(webhook_id)]
-        for webhook_id in leaving:
+        self.leaving = {pk for pk in self.leases if not self.mine(pk) or pk in self.slow}
+        for webhook_id in self.leaving:
             self.lane(webhook_id).forget_waiting()
-        self.leases.give_up(webhook_id for webhook_id in leaving if not self.lane(webhook_id).held)
+        self.leave()
+        self.tell()
+
+    def tell(self) -> None:
+        """Note how many requests are under way, where that changed."""
+        if self.told != self.stream.in_flight:
+            self.told = self.stream.in_flight
+            self.desk.follow(self.tells())
+
+    def tells(self) -> Course:
+        """The course of telling it."""
+        yield partial(tally.tell_in_flight, self.slot, self.told)
+
+    def leave(self) -> None:
+        """Give up the leases of webhooks that are another engine's as soon as all is written of what was sent."""
+        done = {webhook_id for webhook_id in self.leaving if not self.lane(webhook_id).held}
+        if done:
+            self.leaving -= done
+            self.leases.give_up(done)
 
     def mine(self, webhook_id: int) -> bool:
         """Whether this engine is the one that should serve the webhook."""
@@ -136,24 +230,40 @@ class Drain:
         """What is held for a webhook."""
         return self.lanes.setdefault(webhook_id, Lane())
 
-    def look(self, hinted: bool = False) -> bool:
-        """Take new events and read due deliveries. Returns whether there was anything.
+    def look(self, hinted: bool = False, thorough: bool = True) -> None:
+        """Take new events and, if `thorough`, read due deliveries; then `found` tells whether there is more.
 
         An event that comes while nothing else happens is sent without a further look at the database. `hinted`:
         somebody said that there are events.
         """
         self.freed = False
-        idle = self.idle()
-        waiting = self.waiting()
-        # With much at hand, new deliveries are left to reading, which shares fairly.
-        room = AHEAD - sum(waiting.values()) if self.hungry() else 0
-        taken = Dispatched()
-        if hinted or dispatch.waiting():
-            taken = dispatch.dispatch(wait=idle, place=self.place, room=room)
-        whole = len(taken.fresh) < room and self.accept(taken.fresh, waiting)
-        if idle and taken.events and whole:
-            return True
-        return bool(self.load(self.waiting()) or taken.events)
+        self.looking = True
+        self.desk.follow(self.looks(hinted, thorough))
+
+    def looks(self, hinted: bool, thorough: bool) -> Course:
+        """The course of a look."""
+        quiet = self.quiet()
+        room = self.room()
+        taken: Dispatched = yield partial(take_events, hinted, self.hungry(), self.place, room)
+        whole = self.accept(taken.fresh) and len(taken.fresh) < max(room, 1)
+        if taken.events and quiet and not hinted and self.place[1] > 1 and self.loop:
+            # Nobody else may have heard of these either.
+            yield partial(wakeup.send, self.loop)
+        self.undispatched = taken.events >= DISPATCH_LEAST
+        reads = thorough or not whole or taken.elsewhere or (hinted and not taken.events)
+        if reads:
+            self.pace.read()
+            wanting: list[Wanting] = yield due.webhooks_with_due_work
+            wanting = [one for one in wanting if self.mine(one.webhook_id) and one.webhook_id not in self.slow]
+            missing = [one.webhook_id for one in wanting if one.webhook_id not in self.leases]
+            if missing:
+                self.leases.add((yield partial(self.leases.ask, missing)))
+            yield from self.read(self.quotas(wanting))
+        more = any(lane.more and lane.quota() > 0 for lane in self.lanes.values())
+        # What was heard of may have been dispatched by others, also beside what was not.
+        untold = hinted and self.place[1] > 1 and not reads
+        self.found = more or self.undispatched or taken.elsewhere or untold
+        self.looking = False
 
     def waiting(self) -> dict[int, int]:
         """How many deliveries wait to be started, by organisation."""
@@ -163,9 +273,15 @@ class Drain:
                 found[lane.organisation_id] = found.get(lane.organisation_id, 0) + len(lane.waiting)
         return found
 
-    def accept(self, fresh: list[Due], waiting: dict[int, int]) -> bool:
+    def room(self) -> int:
+        """How many deliveries just made `accept` could take."""
+        wanted = sum(max(0, lane.quota()) for lane in self.lanes.values() if lane.settled)
+        return max(0, min(wanted, AHEAD - sum(self.waiting().values())))
+
+    def accept(self, fresh: list[Due]) -> bool:
         """Take deliveries just made, except where reading has to decide. Returns whether all were taken."""
         whole = True
+        waiting = self.waiting()
         latest: dict[tuple[int, int], int] = {}
         for one in fresh:
             if one.lane is not None:
@@ -175,6 +291,7 @@ class Drain:
             if (
                 lane.settled
                 and one.webhook_id in self.leases
+                and one.webhook_id not in self.leaving
                 and (one.behind is None or one.behind in lane.held)
                 and lane.quota() > 0
                 and waiting.get(one.organisation_id, 0) < AHEAD // 4
@@ -183,24 +300,26 @@ class Drain:
                 lane.waiting.append(one)
                 waiting[one.organisation_id] = waiting.get(one.organisation_id, 0) + 1
             else:
+                lane.more = True
                 whole = False
         return whole
 
-    def load(self, waiting: dict[int, int]) -> int:
-        """Read a fair share of what is due: equal parts for organisations, then for their webhooks."""
-        wanting = [one for one in due.webhooks_with_due_work() if self.mine(one.webhook_id)]
-        self.leases.take([one.webhook_id for one in wanting if one.webhook_id not in self.leases])
+    def quotas(self, wanting: list[Wanting]) -> list[tuple[int, int]]:
+        """How much to read of each webhook: equal parts for organisations, then for their webhooks."""
         by_organisation: dict[int, list[tuple[int, int]]] = {}
+        for lane in self.lanes.values():
+            lane.more = False
         for one in wanting:
             lane = self.lane(one.webhook_id)
             lane.settle(one)
+            lane.more = one.webhook_id in self.leases and one.webhook_id not in self.leaving
             quota = lane.quota()
-            if quota > 0 and one.webhook_id in self.leases:
+            if quota > 0 and lane.more:
                 by_organisation.setdefault(one.organisation_id, []).append((one.webhook_id, quota))
-        return self.read(share(by_organisation, waiting, AHEAD))
+        return share(by_organisation, self.waiting(), AHEAD)
 
-    def read(self, quotas: list[tuple[int, int]]) -> int:
-        """Read up to `quota` further due deliveries of each webhook. Returns how many there were."""
+    def read(self, quotas: list[tuple[int, int]]) -> Course:
+        """Read up to `quota` further due deliveries of each webhook."""
         moment = time.monotonic()
         wanted = []
         held: list[int] = []
@@ -208,22 +327,28 @@ class Drain:
             lane = self.lanes[webhook_id]
             if moment - lane.rewound_at >= REWIND_SECONDS:
                 lane.rewind()
+            lane.reading = True
             wanted.append((webhook_id, quota, lane.after))
             held += lane.held
         found = dict.fromkeys((webhook_id for webhook_id, _quota in quotas), 0)
-        rows = due.load(wanted, held)
+        passed: set[int] = set()
+        rows = yield partial(due.load, wanted, held)
         for one in rows:
             lane = self.lanes[one.webhook_id]
             found[one.webhook_id] += 1
+            if not lane.reading:
+                continue
             lane.after = one.place
             # One whose predecessor is due later, after a pause or a jump of the clock, is read again after that.
             if one.behind is None or one.behind in lane.held:
                 lane.held.add(one.id)
                 lane.waiting.append(one)
+            else:
+                passed.add(one.webhook_id)
         for webhook_id, quota in quotas:
             if found[webhook_id] < quota:
                 self.lanes[webhook_id].rewind()
-        return len(rows)
+                self.lanes[webhook_id].more = webhook_id in passed
 
     def start(self) -> float:
         """Start what may start now, in turn over organisations and their webhooks.
@@ -231,9 +356,9 @@ class Drain:
         Returns after how many seconds a rate limit lets the next one start.
         """
         if self.stream.in_flight >= IN_FLIGHT:
-            return POLL_SECONDS
+            return WAIT_SECONDS
         moment = time.monotonic()
-        soonest = POLL_SECONDS
+        soonest = WAIT_SECONDS
         turns: dict[int, list[tuple[int, Lane]]] = {}
         for webhook_id, lane in self.lanes.items():
             if lane.waiting and lane.open() and self.leases.stands(webhook_id, moment):
@@ -245,6 +370,7 @@ class Drain:
         if not turns:
             return soonest
         endpoints = self.directory.endpoints(pk for lanes in turns.values() for pk, _lane in lanes)
+        self.sent_at = moment
         organisations = list(turns)
         random.shuffle(organisations)
         for lanes in turns.values():
@@ -255,7 +381,8 @@ class Drain:
 
     def start_one(self, turns: list[tuple[int, Lane]], endpoints: dict[int, Endpoint], organisation_id: int) -> bool:
         """Start one delivery of an organisation; its webhooks take turns. Returns whether it may have another."""
-        while turns and self.in_flight.get(organisation_id, 0) < IN_FLIGHT_PER_ORGANISATION:
+        most = IN_FLIGHT_PER_ORGANISATION
+        while turns and self.stream.in_flight < IN_FLIGHT and self.in_flight.get(organisation_id, 0) < most:
             webhook_id, lane = turns.pop()
             if not endpoints[webhook_id].active:
                 lane.forget_waiting()
@@ -265,7 +392,9 @@ class Drain:
                 continue
             lane.started(delivery)
             self.in_flight[organisation_id] = self.in_flight.get(organisation_id, 0) + 1
-            self.send(Sending(delivery, endpoints[webhook_id], now()))
+            sending = Sending(delivery, endpoints[webhook_id], now(), began=self.sent_at)
+            self.under_way.add(sending)
+            self.send(sending)
             if lane.waiting and lane.open() and (lane.rate is None or lane.allowance >= 1.0):
                 turns.insert(0, (webhook_id, lane))
             return bool(turns)
@@ -306,6 +435,7 @@ class Drain:
     def put_off(self, sending: Sending) -> None:
         """What goes wrong on our side is not the endpoint's: it uses up no attempt and is looked at again later."""
         delivery = sending.delivery
+        self.under_way.discard(sending)
         facts = {"delivery": delivery.id}
         log.error("delivery could not be handled", exc_info=sys.exception() is not None, extra={"facts": facts})
         lane = self.lanes[delivery.webhook_id]
@@ -335,14 +465,18 @@ class Drain:
                 self.send(sending)
                 continue
             self.take_in(sending, outcome)
-        if self.results and (
-            len(self.results) >= FLUSH_COUNT or time.monotonic() - self.oldest_result >= self.flush_after()
+        self.desk.proceed()
+        if (
+            not self.writing
+            and self.results
+            and (len(self.results) >= FLUSH_COUNT or time.monotonic() - self.oldest_result >= self.flush_after())
         ):
             self.flush()
 
     def take_in(self, sending: Sending, outcome: Outcome) -> None:
         """Note one finished request and free its place."""
         delivery = sending.delivery
+        self.under_way.discard(sending)
         lane = self.lanes[delivery.webhook_id]
         try:
             result = record.judge(delivery, outcome, sending.attempted_at, sending.endpoint.strict, lane.retry_delays)
@@ -365,6 +499,7 @@ class Drain:
         if outcome.status == GONE or lane.probing or lane.tripping:
             # Written at once: what starts next depends on it.
             self.oldest_result = 0.0
+            lane.undecided = True
         self.results.append(result)
 
     def release(self, lane: Lane, delivery: Due) -> None:
@@ -374,9 +509,16 @@ class Drain:
 
     def flush(self) -> None:
         """Write the outcomes at hand."""
-        results, self.results = self.results, []
+        if self.results:
+            results, self.results = self.results, []
+            self.writing = True
+            self.desk.follow(self.writes(results))
+
+    def writes(self, results: list[Result]) -> Course:
+        """The course of writing outcomes."""
         tripping = {result.delivery.webhook_id for result in results if self.lanes[result.delivery.webhook_id].tripping}
-        written = self.write(results, tripping)
+        written: Written = yield partial(self.write, results, tripping)
+        self.writing = False
         for webhook_id in written.stopped | written.healed:
             self.lanes[webhook_id].forget_window()
             self.lanes[webhook_id].probing = webhook_id in written.stopped
@@ -385,6 +527,7 @@ class Drain:
             self.lanes[webhook_id].forget_waiting()
         for result in results:
             lane = self.lanes[result.delivery.webhook_id]
+            lane.undecided = False
             lane.held.discard(result.delivery.id)
             if result.blocks:
                 self.release(lane, result.delivery)
@@ -407,6 +550,8 @@ class Drain:
                     },
                 )
 
+        self.leave()
+
     def write(self, results: list[Result], tripping: set[int]) -> Written:
         """Write outcomes; one that cannot be written is put off and takes no other with it."""
         try:
@@ -426,9 +571,21 @@ class Drain:
             lane.forget_waiting()
         while self.stream.in_flight:
             self.collect(FLUSH_SECONDS)
+        self.desk.wait()
         self.flush()
+        self.tell()
+        self.desk.wait()
         self.leases.give_up(self.leases)
         self.stream.close()
+
+
+def take_events(hinted: bool, wait: bool, place: tuple[int, int], room: int) -> Dispatched:
+    """Dispatch events, if there are any: about as many as all engines have room for, or their deliveries would have to
+    be read again."""
+    if hinted or dispatch.waiting():
+        limit = min(dispatch.BATCH, max(DISPATCH_LEAST, room * place[1]))
+        return dispatch.dispatch(limit, wait=wait, place=place, room=room)
+    return Dispatched()
 
 
 def share(wanted: dict[int, list[tuple[int, int]]], waiting: dict[int, int], ahead: int) -> list[tuple[int, int]]:

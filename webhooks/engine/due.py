@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -54,7 +55,7 @@ BEHIND = """(
 COLUMNS = """
     due.id, due.webhook_id, due.organisation_id, due.event_id, due.kind, due.conversation_id, due.format,
     due.format_version, due.attempt_count, due.blocks, due.behind, {due_at},
-    event.type, event.seq, event.data, {recorded_at}, event.actor_kind, event.actor_id, event.actor_label
+    event.type, event.seq, event.data, {recorded_at} || '+00:00', event.actor_kind, event.actor_id, event.actor_label
 """
 
 #: Due deliveries of one webhook after a place in their order, but for those whose lane has a head that is due later.
@@ -76,6 +77,9 @@ LIMIT {{quota}}
 _WITH_EVENT = f"""
 SELECT {COLUMNS} FROM {{due}} JOIN {{event}} AS event ON event.id = due.event_id
 ORDER BY due.next_attempt_at, due.id
+"""
+_WITH_EVENT_SQLITE = f"""
+SELECT json_group_array(json_array({COLUMNS})) FROM {{due}} JOIN {{event}} AS event ON event.id = due.event_id
 """
 
 #: Before every place in the order.
@@ -183,8 +187,13 @@ def _load_sqlite(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any
         parts.append(f"SELECT * FROM ({one})")
         parameters += [webhook_id, moment, after_at, after_id, quota]
     given = "WITH held(id) AS MATERIALIZED (SELECT value FROM json_each(%s))"
-    statement = given + _WITH_EVENT.replace("{due}", f"({' UNION ALL '.join(parts)}) AS due")
-    return sql.run(in_utc(statement), parameters)
+    statement = given + _WITH_EVENT_SQLITE.replace("{due}", f"({' UNION ALL '.join(parts)}) AS due")
+    return in_order(sql.run_whole(in_utc(statement), parameters))
+
+
+def in_order(rows: list[Any]) -> list[Any]:
+    """Rows of `COLUMNS` by when they were due and their ids."""
+    return sorted(rows, key=itemgetter(11, 0))
 
 
 def in_utc(statement: str) -> str:
@@ -205,7 +214,7 @@ def made(row: tuple[Any, ...]) -> Due:
         row[12],
         row[13],
         orjson.loads(row[14]),
-        datetime.fromisoformat(row[15]).replace(tzinfo=UTC),
+        datetime.fromisoformat(row[15]),
         row[16],
         row[17],
         row[18],

@@ -42,11 +42,15 @@ class Lane:
     retries_in_flight: int = 0
     #: How many may be under way: grows while the endpoint keeps up, halves when it does not answer.
     cap: float = CAP_START
+    #: The cap kept more from being under way when the latest began.
+    full: bool = False
     #: Moving average of seconds per request and the best lately; None until the first answer.
     pace: float | None = None
     best: float | None = None
     #: One request at a time, until it succeeds: the breaker was open.
     probing: bool = False
+    #: Nothing starts until an outcome is written that decides whether anything may.
+    undecided: bool = False
     #: (requests, seconds) of the rate limit, the requests that may start now, and when that was reckoned.
     rate: tuple[int, int] | None = None
     allowance: float = 0.0
@@ -64,6 +68,10 @@ class Lane:
     held: set[int] = field(default_factory=set)
     #: Where reading goes on.
     after: tuple[str, int] = START
+    #: More is due than is held.
+    more: bool = False
+    #: Reading goes on from there; False once it has begun at the start again, or was told to.
+    reading: bool = False
     #: When it last began at the start, by `time.monotonic`.
     rewound_at: float = 0.0
 
@@ -81,19 +89,27 @@ class Lane:
             self.allowance, self.reckoned_at = 0.0, time.monotonic() - idle
 
     def quota(self) -> int:
-        """How many more to read: what can start soon."""
+        """How many more to read: what can start soon, but for what is held."""
+        return self.soon() - len(self.waiting) - self.in_flight
+
+    def starving(self) -> bool:
+        """Half of what can start soon is not even read."""
+        return self.more and 2 * self.quota() > self.soon()
+
+    def soon(self) -> int:
+        """How many can start soon."""
         if self.probing:
-            return 1 - len(self.waiting) - self.in_flight
+            return 1
         soon = CAP_START
         if self.pace is not None:
             soon = min(AHEAD_MOST, max(soon, int(self.cap * AHEAD_SECONDS / max(self.pace, 0.001))))
         if self.rate is not None:
             soon = min(soon, max(1, int(self.rate[0] * AHEAD_SECONDS / self.rate[1])))
-        return soon - len(self.waiting) - self.in_flight
+        return soon
 
     def open(self) -> bool:
         """Whether a further request may be under way."""
-        return self.in_flight < (1 if self.probing else int(self.cap))
+        return not self.undecided and self.in_flight < (1 if self.probing else int(self.cap))
 
     def wait(self, moment: float) -> float:
         """Seconds until the rate limit lets the next request start; 0.0 when it may start now."""
@@ -127,6 +143,7 @@ class Lane:
     def started(self, delivery: Due) -> None:
         """A request began."""
         self.in_flight += 1
+        self.full = not self.open()
         self.allowance -= 1.0
         if delivery.attempt_count:
             self.retries_in_flight += 1
@@ -141,7 +158,6 @@ class Lane:
 
     def ended(self, delivery: Due, outcome: Outcome) -> None:
         """A request ended: take its place back and learn from it."""
-        saturated = not self.open()
         self.left(delivery)
         seconds = outcome.timings["total"] / 1000
         self.pace = seconds if self.pace is None else self.pace * 0.8 + seconds * 0.2
@@ -151,7 +167,7 @@ class Lane:
             self.cap = max(1.0, self.cap / 2)
         elif self.cap < CAP_START:
             self.cap += 1.0
-        elif saturated and self.pace <= self.best * KEEPS_UP + OUR_OWN_SECONDS:
+        elif self.full and self.pace <= self.best * KEEPS_UP + OUR_OWN_SECONDS:
             self.cap = min(CAP_MOST, self.cap + 1.0)
         elif self.cap > CAP_START and self.pace > self.best * KEEPS_UP * 2 + OUR_OWN_SECONDS:
             self.cap -= 1.0
@@ -178,6 +194,7 @@ class Lane:
     def rewind(self) -> None:
         """Begin reading at the oldest again."""
         self.after = START
+        self.reading = False
         self.rewound_at = time.monotonic()
 
     def forget_waiting(self) -> None:

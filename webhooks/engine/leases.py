@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 
 from core.clock import now
@@ -60,14 +60,16 @@ class Leases:
         """Whether a request to the webhook may start at `moment` (`time.monotonic`)."""
         return self._until.get(webhook_id, 0.0) - moment >= NEEDED
 
-    def take(self, webhook_ids: Collection[int]) -> None:
-        """Take what nobody else has."""
-        if not webhook_ids:
-            return
+    def ask(self, webhook_ids: Collection[int]) -> dict[int, float]:
+        """Take in the database what nobody else has. Returns until when each stands, for `add`."""
         moment = time.monotonic()
         wanted, parameters = sql.rows_of("wanted", {"webhook_id": "bigint"}, [(pk,) for pk in sorted(webhook_ids)])
         rows = _run(wanted + _TAKE, parameters, self.token)
-        self._until.update((row[0], moment + SECONDS) for row in rows)
+        return {row[0]: moment + SECONDS for row in rows}
+
+    def add(self, taken: Mapping[int, float]) -> None:
+        """Count on leases from now on."""
+        self._until.update(taken)
 
     def renew(self) -> set[int]:
         """Renew all when it is time to. Returns the webhooks that went to somebody else."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from django.db.models import Max
 
-from core.clock import now
 from core.outbound import Request, header_line
 from core.signing import Signer
 from core.trace import new_traceparent
@@ -49,11 +48,7 @@ class Endpoint:
 
 def signing_secrets(webhook: Webhook) -> list[str]:
     """The secrets in force: the present one, and the one before it while a rotation lasts."""
-    secrets = [webhook.secret]
-    until = webhook.previous_secret_expires_at
-    if webhook.previous_secret and until is not None and now() < until:
-        secrets.append(webhook.previous_secret)
-    return secrets
+    return [webhook.secret] if webhook.overlap_until is None else [webhook.secret, webhook.previous_secret]
 
 
 def fixed_headers(webhook: Webhook, token: str) -> list[str]:
@@ -88,8 +83,10 @@ class Directory:
 
     def endpoints(self, webhook_ids: Iterable[int]) -> dict[int, Endpoint]:
         """The endpoint of each webhook."""
-        moment = time.monotonic()
         wanted = set(webhook_ids)
+        if not wanted:
+            return {}
+        moment = time.monotonic()
         stale = {
             pk for pk in wanted if pk not in self._endpoints or moment - self._endpoints[pk][0] >= SETTINGS_SECONDS
         }

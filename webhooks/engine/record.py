@@ -13,11 +13,11 @@ from django.db.models import Q
 
 from core.clock import now
 from core.outbound import Outcome
-from webhooks.announcements import tell_disabled
 from webhooks.engine import sql, tally
 from webhooks.engine.breaker import Health
 from webhooks.engine.due import Due
 from webhooks.engine.schedule import GONE, UNSENT, next_delay
+from webhooks.failing import disable_gone
 from webhooks.models import Delivery, Webhook
 
 #: The columns of `_row`. An outcome counts when nobody wrote a later one and the delivery was not cancelled. A pause
@@ -65,18 +65,25 @@ _WRITE_POSTGRESQL = f"""
 SELECT id FROM counted
 """
 
-#: SQLite runs transactions one after another, and many short statements quicker than one with thousands of marks.
-_PRESENT = "SELECT id, attempt_count FROM {delivery} WHERE {among} AND state IN ('pending', 'held')"
-_UPDATE_SQLITE = """
-UPDATE {delivery} SET
-    state = CASE WHEN %s = 'pending' THEN state ELSE %s END,
-    next_attempt_at = CASE WHEN state = 'pending' THEN %s END,
-    attempt_count = %s, blocks = %s, last_status_code = %s, last_error = %s, finished_at = %s
-WHERE id = %s
+#: SQLite has no statement that updates one table and inserts into another, and one writer at a time.
+_COUNTED_SQLITE = """
+WITH result AS (SELECT value ->> 0 AS id, value ->> 1 AS number FROM json_each(%s))
+SELECT json_group_array(result.id) FROM result CROSS JOIN {delivery} AS delivery ON delivery.id = result.id
+WHERE delivery.attempt_count = result.number - 1 AND delivery.state IN ('pending', 'held')
 """
-_INSERT_SQLITE = (
-    f"INSERT INTO {{attempt}} (delivery_id, {_ATTEMPT}, superseded) VALUES ({', '.join(['%s'] * (_OF_ATTEMPT + 1))})"
-)
+_UPDATE_SQLITE = """
+WITH result(id, number, state, next_attempt_at, blocks, status_code, error, finished_at) AS ({rows})
+UPDATE {delivery} SET
+    state = CASE WHEN result.state = 'pending' THEN {delivery}.state ELSE result.state END,
+    next_attempt_at = CASE WHEN {delivery}.state = 'pending' THEN result.next_attempt_at END,
+    attempt_count = result.number,
+    blocks = result.blocks,
+    last_status_code = result.status_code,
+    last_error = result.error,
+    finished_at = result.finished_at
+FROM result WHERE {delivery}.id = result.id
+"""
+_INSERT_SQLITE = f"INSERT INTO {{attempt}} (delivery_id, {_ATTEMPT}, superseded) {{rows}}"
 
 #: A webhook that does well is noted at most this often, so that its row is not rewritten with every flush.
 NOTE_EVERY = timedelta(seconds=1)
@@ -190,29 +197,17 @@ def _write_postgresql(rows: Sequence[tuple[Any, ...]]) -> set[int]:
 
 
 def _write_sqlite(rows: Sequence[tuple[Any, ...]]) -> set[int]:
-    present = dict(sql.run(_PRESENT.replace("{among}", sql.among("id")), [sql.numbers(row[0] for row in rows)]))
-    counted = {row[0] for row in rows if present.get(row[0]) == row[2] - 1}
+    versions = orjson.dumps([(row[0], row[2]) for row in rows]).decode()
+    counted = set(sql.run_whole(_COUNTED_SQLITE, [versions]))
     outcomes, attempts = [], []
     for row in rows:
-        attempted_at, state, next_attempt_at, finished_at = row[3], str(row[12]), row[13], row[15]
         if row[0] in counted:
-            outcomes.append(
-                (
-                    state,
-                    state,
-                    sql.text(next_attempt_at),
-                    row[2],
-                    row[14],
-                    row[4],
-                    row[5],
-                    sql.text(finished_at),
-                    row[0],
-                )
-            )
+            finished_at = sql.text(row[15])
+            outcomes.append((row[0], row[2], str(row[12]), sql.text(row[13]), row[14], row[4], row[5], finished_at))
         documents = orjson.dumps(row[8]).decode(), orjson.dumps(row[9]).decode()
-        attempts.append((*row[:3], sql.text(attempted_at), *row[4:8], *documents, *row[10:12], row[0] not in counted))
-    sql.run_many(_UPDATE_SQLITE, outcomes)
-    sql.run_many(_INSERT_SQLITE, attempts)
+        attempts.append((*row[:3], sql.text(row[3]), *row[4:8], *documents, *row[10:12], row[0] not in counted))
+    sql.in_chunks(outcomes, _UPDATE_SQLITE)
+    sql.in_chunks(attempts, _INSERT_SQLITE)
     return counted
 
 
@@ -246,14 +241,5 @@ def _note_health(
         elif values.get("breaker_level") == 0:
             written.healed.add(health.pk)
         if any(result.outcome.status == GONE for result in own):
-            _disable(health.pk, moment)
+            disable_gone(health.pk)
             written.stopped.add(health.pk)
-
-
-def _disable(webhook_id: int, moment: datetime) -> None:
-    """The endpoint said 410 Gone: nothing more is sent; what is due is kept as held."""
-    active = Webhook.objects.filter(pk=webhook_id, state=Webhook.State.ACTIVE)
-    if active.update(state=Webhook.State.DISABLED, state_reason="gone", state_changed_at=moment):
-        waiting = Delivery.objects.filter(webhook_id=webhook_id, state=Delivery.State.PENDING)
-        waiting.update(state=Delivery.State.HELD, next_attempt_at=None)
-        tell_disabled(webhook_id, "gone")

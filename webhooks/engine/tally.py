@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from webhooks.engine import sql
-from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES
+from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, EngineTotal
 
 #: Length of a tally's period, seconds.
 PERIOD_SECONDS = 900
@@ -26,22 +26,29 @@ def add(attempts: Iterable[tuple[int, int, bool, int]], slot: int, moment: datet
     seconds = int(moment.timestamp())
     period = datetime.fromtimestamp(seconds - seconds % PERIOD_SECONDS, UTC)
     by_webhook: dict[tuple[int, int], list[int]] = {}
-    total = [0] * len(_COUNTS)
     for organisation_id, webhook_id, delivered, milliseconds in attempts:
         counts = by_webhook.get((organisation_id, webhook_id))
         if counts is None:
             counts = by_webhook[organisation_id, webhook_id] = [0] * len(_COUNTS)
-        place = 3 + bisect_left(DURATION_BOUNDS, milliseconds)
-        for own in (counts, total):
-            own[0 if delivered else 1] += 1
-            own[2] += milliseconds
-            own[place] += 1
+        counts[0 if delivered else 1] += 1
+        counts[2] += milliseconds
+        counts[3 + bisect_left(DURATION_BOUNDS, milliseconds)] += 1
     if not by_webhook:
         return
     # In one order: others may be waiting for the same rows after a lease went from one engine to another.
     rows = [(*key, period, *by_webhook[key]) for key in sorted(by_webhook)]
     _upsert("{tally}", {**_KEYS, **dict.fromkeys(_COUNTS, "bigint")}, "webhook_id, period", rows)
-    _upsert("{total}", {"slot": "smallint", **dict.fromkeys(_COUNTS, "bigint")}, "slot", [(slot, *total)])
+    _upsert(
+        "{total}",
+        {"slot": "smallint", **dict.fromkeys(_COUNTS, "bigint")},
+        "slot",
+        [(slot, *map(sum, zip(*by_webhook.values(), strict=True)))],
+    )
+
+
+def tell_in_flight(slot: int, count: int) -> None:
+    """Note how many requests the engine in `slot` has under way."""
+    EngineTotal.objects.update_or_create(slot=slot, defaults={"in_flight": count})
 
 
 def _upsert(table: str, columns: dict[str, str], key: str, rows: list[tuple[object, ...]]) -> None:

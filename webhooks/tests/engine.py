@@ -28,11 +28,12 @@ def step(drain: Drain, seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         drain.settle((0, 1))
-        found = drain.look()
+        drain.look()
         drain.start()
         drain.collect(0.01)
         waiting = any(lane.waiting for lane in drain.lanes.values())
-        if not found and not waiting and not drain.freed and drain.idle():
+        more = drain.found or drain.freed or drain.starving()
+        if not more and not waiting and drain.idle():
             return
     raise AssertionError(f"The engine had not finished after {seconds} s.")
 

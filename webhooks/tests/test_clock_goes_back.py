@@ -47,10 +47,10 @@ def test_a_start_is_queued_again() -> None:
 def test_a_dead_engines_lease_ends(webhook: Webhook) -> None:
     later = now() + HOUR
     with held_at(later):
-        Leases(1).take([webhook.pk])
+        Leases(1).ask([webhook.pk])
     with held_at(later - HOUR + SOON):
         theirs = Leases(2)
-        theirs.take([webhook.pk])
+        theirs.add(theirs.ask([webhook.pk]))
         assert webhook.pk in theirs
 
 

@@ -17,7 +17,9 @@ from core import loops
 from core.actors import SYSTEM
 from core.clock import held_at, now
 from core.models import Slot
+from core.tests.receivers import hang, receiver
 from webhooks.actions import archive_webhook
+from webhooks.engine.drain import Drain
 from webhooks.engine.leases import Leases
 from webhooks.metrics import collect
 from webhooks.models import Attempt, Delivery, EngineTotal, Webhook
@@ -43,13 +45,34 @@ def test_waiting_and_held_deliveries_and_served_webhooks_are_counted(acme: Cast,
     webhook = make_webhook(acme)
     make_delivery(acme, webhook)
     make_delivery(acme, webhook, next_attempt_at=now() + timedelta(hours=1))
-    Leases(7).take([webhook.pk])
+    Leases(7).ask([webhook.pk])
     make_delivery(acme, webhook, state="held")
     figures = told(client)
     assert figures["webio_deliveries_due"] == 1
     assert figures["webio_deliveries_oldest_due_seconds"] >= 3600
     assert figures["webio_deliveries_served_webhooks"] == 1
     assert figures["webio_deliveries_held"] == 1
+
+
+def test_requests_under_way_are_counted_while_their_engine_is_alive(
+    acme: Cast, client: Client, endpoint: Endpoint
+) -> None:
+    times = {"lease_until": now() + timedelta(seconds=5), "queued_until": now()}
+    slot, _new = Slot.objects.update_or_create(name=LOOP, number=0, defaults={"holder": "x", **times})
+    with receiver(hang) as hanging:
+        make_delivery(acme, make_webhook(acme, callback_url=hanging.url))
+        drain = Drain(slot.pk)
+        drain.look()
+        drain.start()
+        drain.settle((0, 1))
+        assert told(client)["webio_deliveries_in_flight"] == 1
+    drain.finish()
+    assert told(client)["webio_deliveries_in_flight"] == 0
+    # One that died without a word.
+    EngineTotal.objects.filter(slot=slot.pk).update(in_flight=3)
+    assert told(client)["webio_deliveries_in_flight"] == 3
+    Slot.objects.update(lease_until=now() - timedelta(seconds=1))
+    assert told(client)["webio_deliveries_in_flight"] == 0
 
 
 def test_attempts_are_counted_by_outcome_and_duration_and_never_fewer(

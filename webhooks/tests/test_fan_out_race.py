@@ -48,7 +48,7 @@ def test_engines_fan_out_once_and_one_of_them_serves_a_webhook() -> None:
             barrier.wait(10)
             leases = Leases(token)
             for _ in range(5):
-                leases.take([webhook.pk for webhook in webhooks])
+                leases.add(leases.ask([webhook.pk for webhook in webhooks]))
             served[token] = set(leases)
         finally:
             connections.close_all()

@@ -17,6 +17,9 @@ from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver, running_drain, step
 
+#: The id of the first of conversations that do not exist, far from those that do.
+FIRST = 1_000_000_000
+
 pytestmark = pytest.mark.django_db
 
 
@@ -26,10 +29,10 @@ def record_events(cast: Cast, count: int, conversations: int) -> None:
     Event.objects.bulk_create(
         Event(
             organisation=cast.organisation,
-            conversation_id=1_000 + number % conversations,
+            conversation_id=FIRST + number % conversations,
             type="inboundMessage",
             seq=number,
-            data=sample.data | {"conversationId": str(1_000 + number % conversations)},
+            data=sample.data | {"conversationId": str(FIRST + number % conversations)},
             actor_kind="contact",
             created_at=now(),
         )
@@ -82,7 +85,7 @@ def test_a_lane_that_waits_hides_no_other_however_long_it_is(acme: Cast, endpoin
     record_events(acme, 150, conversations=1)
     head = Delivery.objects.filter(webhook=webhook).earliest("id")
     Delivery.objects.filter(pk=head.pk).update(next_attempt_at=now() + timedelta(minutes=5), attempt_count=1)
-    sample = Event.objects.filter(conversation_id=1_000).latest("id")
+    sample = Event.objects.filter(conversation_id=FIRST).latest("id")
     Event.objects.create(
         organisation=acme.organisation,
         conversation_id=2_000,
@@ -111,7 +114,7 @@ def test_an_event_that_comes_behind_one_under_way_waits_for_it(acme: Cast, endpo
         assert engine.stream.in_flight == 1
         Event.objects.create(
             organisation=acme.organisation,
-            conversation_id=1_000,
+            conversation_id=FIRST,
             type="inboundMessage",
             seq=2,
             data=Event.objects.latest("id").data,
@@ -137,4 +140,5 @@ def test_what_is_held_in_memory_is_not_read_again(acme: Cast, webhook: Webhook) 
         lane.pace = 0.001
         engine.look()
         assert len(lane.held) == len(lane.waiting) == 50
-        assert engine.look() is False
+        engine.look()
+        assert not engine.found

@@ -1,0 +1,54 @@
+"""When an engine looks for work: at once when it hears of some, else now and then."""
+
+from __future__ import annotations
+
+import math
+import time
+
+#: How often it looks for new events while busy, and how often while nothing is heard of any, seconds. The latter only
+#: where a wake-up can be lost.
+BUSY_SECONDS = 0.02
+POLL_SECONDS = 0.05
+#: How often it then also reads what has become due: retries, what other engines dispatched, what found no room.
+READ_BUSY_SECONDS = 0.05
+READ_IDLE_SECONDS = 0.5
+#: How long it leaves events to the engine that has their webhooks, seconds: that one sends them without reading them.
+OTHERS_SECONDS = 0.01
+
+
+class Pace:
+    """When the latest looks began, and when somebody said that there is something. Times by `time.monotonic`.
+
+    `polls`: it looks for events of which nobody tells, because wake-ups can be lost.
+    """
+
+    def __init__(self) -> None:
+        self.polls = False
+        self.looked_at = 0.0
+        self.read_at = 0.0
+        self._wanted_at = 0.0
+
+    def heard(self, ours: bool) -> None:
+        """Something has been committed; `ours`: it may be for webhooks that this engine serves."""
+        self._wanted_at = min(self._wanted_at, time.monotonic() + (0.0 if ours else OTHERS_SECONDS))
+
+    def next_look(self, quiet: bool, found: bool) -> float:
+        """When to look next. `found`: the latest look found something; `quiet`: nothing else happens."""
+        # While busy not at every hint: on SQLite our own commits are hints too.
+        wanted_at = self._wanted_at if quiet else max(self._wanted_at, self.looked_at + BUSY_SECONDS)
+        after = BUSY_SECONDS if found else POLL_SECONDS if self.polls else READ_IDLE_SECONDS
+        return min(wanted_at, self.looked_at + after)
+
+    def look(self) -> bool:
+        """A look begins. Returns whether anybody asked for it."""
+        asked = self._wanted_at < math.inf
+        self.looked_at, self._wanted_at = time.monotonic(), math.inf
+        return asked
+
+    def read(self) -> None:
+        """The present look also reads."""
+        self.read_at = self.looked_at
+
+    def time_to_read(self, found: bool) -> bool:
+        """Whether the latest look that read was long ago."""
+        return time.monotonic() - self.read_at >= (READ_BUSY_SECONDS if found else READ_IDLE_SECONDS)
