@@ -1,129 +1,179 @@
-"""Deliveries per second end to end, and the time from a commit to the receiver when nothing else happens.
+"""Deliveries per second end to end, beside the ways everybody begins with, and how soon one is sent when all is idle.
 
 `python -m benchmarks.delivery [--kind sqlite|postgresql] [--runs N]` prints the median (least-most) of each figure,
 beside what it should be. It runs the real engine in a real django-q cluster. Events are recorded through the same table
-the verbs write to; a delivery counts when its attempt and outcome are in the database. The comparison is one django-q
-task per delivery which posts with `requests`, with django-q's defaults. Then once more the same with one endpoint more
-that never answers and gets every twentieth event.
+the verbs write to; a delivery counts when its attempt and outcome are in the database. CPU is what all processes of the
+engine's cluster, of the database server and of the receiver use while a backlog is delivered.
+
+Times when idle are from the end of a commit to the arrival at the receiver: with the database's wake-ups, with those of
+Redis as broker, and, with Redis, when each wake-up is lost, so that only polls find the event.
+
+The rate is compared with one django-q task per delivery which posts with `requests`, on django-q's defaults and without
+its saving of results (`save_limit`); with django-webhook's Celery tasks, Redis as broker, database connections used
+again; and with libcurl alone, which posts the same bytes to the same receiver. Of 1,500 tasks the first 300 are not
+counted: only after 250 does django-q also delete old results, as it does ever after. Tasks run in two processes.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import subprocess
-import sys
+import importlib.util
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from subprocess import Popen
 
 from benchmarks.common import (
-    ROOT,
+    POSTGRESQL,
+    Figure,
+    delays,
     environment,
     free_port,
     fresh_database,
-    get_json,
-    machine,
+    inside,
     percentile,
-    postgresql_there,
+    report,
     running,
     wait_until_answers,
 )
-from benchmarks.processes import cpu_seconds
+from benchmarks.processes import cpu_seconds, postgresql_leader, redis_server, wait_until_quiet
 
+JOBS = "benchmarks.jobs"
 ENDPOINTS = 20
 EVENTS = 10_000
-NAIVE_TASKS = 400
+TASKS = 1_500
 IDLE_EVENTS = 150
+#: Seconds between two events when idle, least and most: after its latest work the engine still looks around for 0.05 s.
+IDLE_GAP = (0.06, 0.12)
+#: The same where only polls find them: these come every half second.
+LOST_EVENTS = 25
+LOST_GAP = (0.55, 1.05)
 IDLE_SECONDS = 5.0
 
-#: Each figure's key in what `measure` returns, its label, and what it should be on SQLite and on PostgreSQL.
+
+NO_SERVER = "inside the engine, or on another machine"
+NO_REDIS = "not measured: redis-server is not installed"
+NO_CELERY = "not measured: needs redis-server, and celery and django-webhook of requirements-dev.txt"
 FIGURES = (
-    ("rate", "deliveries/s, commit to outcome written", ">= 14000", ">= 12000"),
-    ("naive", "deliveries/s, one task each with requests", "", ""),
-    ("ratio", "times that", ">= 90", ">= 90"),
-    ("hanging", "of the rate while one endpoint of 21 hangs", ">= 0.85", ">= 0.85"),
-    ("idle_p50", "ms, commit to receiver when idle, p50", "<= 5", "<= 3"),
-    ("idle_p99", "ms, commit to receiver when idle, p99", "<= 15", "<= 10"),
-    ("idle_cpu", "% of a core while nothing happens", "< 3", "< 3"),
+    Figure("rate", "deliveries/s, commit to outcome written", ">= 14000", ">= 12000"),
+    Figure("cpu_engine", "µs of CPU per delivery, engine"),
+    Figure("cpu_database", "µs of CPU per delivery, database server", absent=NO_SERVER),
+    Figure("cpu_receiver", "µs of CPU per delivery, receiver"),
+    Figure("hanging", "of the rate while one endpoint of 21 hangs", ">= 0.85", ">= 0.85"),
+    Figure("idle_p50", "ms, commit to receiver when idle, p50", "<= 5", "<= 3"),
+    Figure("idle_p99", "ms, commit to receiver when idle, p99", "<= 15", "<= 10"),
+    Figure("redis_p50", "ms, the same with Redis as broker, p50", "<= 3", "<= 3", NO_REDIS),
+    Figure("redis_p99", "ms, the same with Redis as broker, p99", "<= 10", "<= 10", NO_REDIS),
+    Figure("lost_p50", "ms, the same when wake-ups are lost, p50", "<= 60", "<= 60", NO_REDIS),
+    Figure("lost_p99", "ms, the same when wake-ups are lost, p99", "<= 60", "<= 60", NO_REDIS),
+    Figure("idle_cpu", "% of a core while nothing happens", "< 3", "< 3"),
+    Figure("naive", "deliveries/s, a django-q task each with requests"),
+    Figure("naive_ratio", "times that", ">= 90", ">= 90"),
+    Figure("unsaved", "deliveries/s, the same with save_limit=-1"),
+    Figure("unsaved_ratio", "times that", ">= 28", ">= 28"),
+    Figure("celery", "deliveries/s, django-webhook's Celery tasks", absent=NO_CELERY),
+    Figure("celery_ratio", "times that", ">= 28", ">= 28", NO_CELERY),
+    Figure("bare", "requests/s, libcurl alone"),
+    Figure("bare_percent", "% of that", ">= 22", ">= 22"),
 )
 
 
-def inside(url: str, job: str, *arguments: str) -> dict[str, float]:
-    """Run a job of `benchmarks.jobs` in a process that has the platform's settings; its JSON answer."""
-    command = [sys.executable, "-m", "benchmarks.jobs", job, *arguments]
-    done = subprocess.run(command, env=environment(url), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+@contextmanager
+def cluster(url: str, **extra: str) -> Iterator[Popen[bytes]]:
+    """A django-q cluster for engines that has started and waits. `extra` is more of its environment."""
+    env = environment(url, Q_CLUSTER_NAME="deliveries", **extra)
+    with running("manage.py", "qcluster", env=env, stop_signal=signal.SIGINT) as process:
+        wait_until_quiet(process.pid)
+        yield process
+
+
+def idle(url: str, receiver: str, name: str, *arguments: object, **extra: str) -> dict[str, float]:
+    """Record events while the engine is idle: the times until they arrive, as p50 and p99 in ms."""
+    waits = delays(receiver, inside(url, JOBS, "idle", *arguments, **extra))
+    return {f"{name}_p50": percentile(waits, 0.5), f"{name}_p99": percentile(waits, 0.99)}
+
+
+def delivered(kind: str, url: str, receiver: str, receiver_group: int) -> dict[str, float]:
+    """The engine's rate and CPU on a backlog, its times and CPU when idle."""
+    after = inside(url, JOBS, "prepare", receiver, ENDPOINTS, EVENTS)["after"]
+    database = postgresql_leader(POSTGRESQL) if kind == "postgresql" else 0
+    with cluster(url) as engine:
+        found = inside(url, JOBS, "drained", EVENTS, after, engine.pid, receiver_group, database)
+        times = idle(url, receiver, "idle", IDLE_EVENTS, *IDLE_GAP)
+        time.sleep(0.5)
+        began = cpu_seconds(engine.pid)
+        time.sleep(IDLE_SECONDS)
+        idle_cpu = (cpu_seconds(engine.pid) - began) / IDLE_SECONDS * 100
+    cpu = {f"cpu_{name}": found[name] for name in ("engine", "receiver")}
+    if database:
+        cpu["cpu_database"] = found["database"]
+    return {"rate": found["rate"], "idle_cpu": idle_cpu, **cpu, **times}
+
+
+def with_redis(url: str, receiver: str, broker: str) -> dict[str, float]:
+    """Times when idle with Redis as broker, and when its wake-ups are lost."""
+    after = inside(url, JOBS, "prepare", receiver, 1, 1)["after"]
+    with cluster(url, BROKER_URL=broker) as engine:
+        inside(url, JOBS, "drained", 1, after, engine.pid, BROKER_URL=broker)
+        woken = idle(url, receiver, "redis", IDLE_EVENTS, *IDLE_GAP, BROKER_URL=broker)
+        lost = idle(url, receiver, "lost", LOST_EVENTS, *LOST_GAP, "silent", BROKER_URL=broker)
+    return {**woken, **lost}
+
+
+def beside_hanging(url: str, receiver: str) -> float:
+    """The rate while one endpoint more never answers and gets its part of the events."""
+    events = EVENTS // ENDPOINTS * (ENDPOINTS + 1)
+    after = inside(url, JOBS, "prepare", receiver, ENDPOINTS, events, f"{receiver}/hang")["after"]
+    with cluster(url) as engine:
+        found: dict[str, float] = inside(url, JOBS, "drained", EVENTS, after, engine.pid)
+    return found["rate"]
+
+
+def naive(url: str, receiver: str, save_limit: int) -> float:
+    """The rate of one django-q task per delivery."""
+    extra = {"DJANGO_SETTINGS_MODULE": "benchmarks.naive_settings", "BENCH_SAVE_LIMIT": str(save_limit)}
+    inside(url, JOBS, "naive", receiver, TASKS, **extra)
+    env = environment(url, Q_CLUSTER_NAME="naive", **extra)
+    with running("manage.py", "qcluster", env=env, stop_signal=signal.SIGINT):
+        found: dict[str, float] = inside(url, JOBS, "naive_done", TASKS)
+    return found["rate"]
+
+
+def celery(url: str, receiver: str, broker: str) -> float:
+    """The rate of django-webhook's Celery tasks."""
+    extra = {"DJANGO_SETTINGS_MODULE": "benchmarks.celery_settings", "BROKER_URL": broker, "PYTHONWARNINGS": "ignore"}
+    inside(url, JOBS, "celery", receiver, TASKS, **extra)
+    worker = ("-m", "celery", "--app", "benchmarks.celery_app", "--quiet", "worker", "--concurrency", "2")
+    env = environment(url, **extra)
+    with running(*worker, "--loglevel", "ERROR", env=env, stop_signal=signal.SIGINT):
+        found: dict[str, float] = inside(url, JOBS, "celery_done", TASKS, **extra)
+    return found["rate"]
 
 
 def measure(kind: str) -> dict[str, float]:
-    """What `FIGURES` names, and "idle_count", how many events the times are of."""
+    """What `FIGURES` names, as far as this machine has what it needs."""
     port = free_port()
     receiver = f"http://127.0.0.1:{port}"
-    with running("-m", "benchmarks.receiver", str(port), env=environment("")), fresh_database(kind) as url:
+    with (
+        running("-m", "benchmarks.receiver", str(port), env=environment("")) as process,
+        fresh_database(kind) as url,
+        redis_server() as broker,
+    ):
         wait_until_answers(f"{receiver}/arrivals")
-        inside(url, "record", receiver, str(ENDPOINTS), str(EVENTS))
-        cluster = environment(url, Q_CLUSTER_NAME="deliveries")
-        inside(url, "ensure")
-        with running("manage.py", "qcluster", env=cluster) as engine:
-            drained = inside(url, "drained", str(EVENTS))
-            arrived: dict[str, float] = {}
-            recorded = inside(url, "idle", str(IDLE_EVENTS))
-            time.sleep(0.5)
-            began = cpu_seconds(engine.pid)
-            time.sleep(IDLE_SECONDS)
-            idle_cpu = (cpu_seconds(engine.pid) - began) / IDLE_SECONDS * 100
-            for identifier, at in get_json(f"{receiver}/arrivals")["arrivals"]:  # type: ignore[attr-defined]
-                arrived.setdefault(identifier, at)
-        waits = [
-            (arrived[identifier] - at) * 1000
-            for identifier, at in recorded["committed"].items()  # type: ignore[attr-defined]
-            if identifier in arrived
-        ]
-        disturbed = inside(url, "record", receiver, str(ENDPOINTS), str(EVENTS), "hang")
-        with running("manage.py", "qcluster", env=cluster):
-            inside(url, "ensure")
-            beside = inside(url, "drained", str(EVENTS), str(disturbed["after"]))
-        inside(url, "naive", receiver, str(NAIVE_TASKS))
-        naive_cluster = environment(url, Q_CLUSTER_NAME="naive", BENCH_NAIVE="1")
-        with running("manage.py", "qcluster", "--settings", "benchmarks.naive_settings", env=naive_cluster):
-            naive = inside(url, "naive_done", str(NAIVE_TASKS))
-    return {
-        "rate": drained["rate"],
-        "idle_p50": percentile(waits, 0.5),
-        "idle_p99": percentile(waits, 0.99),
-        "idle_count": len(waits),
-        "idle_cpu": idle_cpu,
-        "naive": naive["rate"],
-        "ratio": drained["rate"] / naive["rate"],
-        "hanging": beside["rate"] / drained["rate"],
-    }
-
-
-def line(values: list[float], label: str, target: str) -> str:
-    """One figure: the median, (least-most), what it is and what it should be."""
-    spread = f"({min(values):.1f}-{max(values):.1f})"
-    return f"  {statistics.median(values):10.1f} {spread:22} {label:44} {target}".rstrip()
-
-
-def show(kind: str, runs: list[dict[str, float]]) -> None:
-    """Print a database's figures."""
-    for key, label, sqlite, postgresql in FIGURES:
-        print(line([run[key] for run in runs], label, sqlite if kind == "sqlite" else postgresql), flush=True)
-
-
-def main() -> None:
-    """Measure what the command line asks for and print it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.delivery")
-    parser.add_argument("--kind", choices=["sqlite", "postgresql"])
-    parser.add_argument("--runs", type=int, default=5)
-    chosen = parser.parse_args()
-    print(f"machine   {machine()}")
-    every = ["sqlite"] + (["postgresql"] if postgresql_there() else [])
-    for kind in [chosen.kind] if chosen.kind else every:
-        print(f"{kind}, median of {chosen.runs} (least-most)", flush=True)
-        show(kind, [measure(kind) for _ in range(chosen.runs)])
+        found = delivered(kind, url, receiver, process.pid)
+        rate = found["rate"]
+        if broker:
+            found |= with_redis(url, receiver, broker)
+        found["hanging"] = beside_hanging(url, receiver) / rate
+        found["bare"] = inside(url, JOBS, "bare", receiver, EVENTS)["rate"]
+        found["bare_percent"] = rate / found["bare"] * 100
+        found["naive"] = naive(url, receiver, 250)
+        found["unsaved"] = naive(url, receiver, -1)
+        if broker and importlib.util.find_spec("celery") and importlib.util.find_spec("django_webhook"):
+            found["celery"] = celery(url, receiver, broker)
+    ratios = {f"{name}_ratio": rate / found[name] for name in ("naive", "unsaved", "celery") if name in found}
+    return found | ratios
 
 
 if __name__ == "__main__":
-    main()
+    report("delivery", FIGURES, measure)

@@ -1,112 +1,172 @@
-"""What the delivery benchmark does inside the platform. Each job prints one line of JSON."""
+"""What the benchmarks of the engine do inside the platform, called by `benchmarks.common.inside` with strings."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+import random
 import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
-import django
+#: Outcomes of a baseline that are not counted. After 250 results django-q also begins to drop old ones.
+WARM_UP = 300
+#: How long a job waits for what it waits for, seconds.
+PATIENCE = 300.0
 
 
-def record(receiver: str, endpoints: str, events: str, hanging: str = "") -> dict[str, Any]:
-    """Organisations with one webhook each, and events that nobody has dispatched, spread over 50 conversations.
+def prepare(address: str, count: str, number: str, also: str = "", apart: str = "") -> dict[str, Any]:
+    """`count` endpoints at `address` (and one at `also`) with `number` events in equal parts, while no engine runs.
 
-    With `hanging`, a path of the receiver, one webhook more points there. "after" is the newest delivery there was.
+    With `apart`, each event has a conversation of its own, so that order keeps none back. "after" is the newest
+    delivery there was, "organisations" are the endpoints' owners.
     """
-    from conversations.actions import create_channel, receive_message
+    from django.db.models import F
+    from django_q.models import OrmQ
+
+    from benchmarks import common
     from conversations.models import Event
-    from core.actors import SYSTEM
-    from core.clock import now
-    from organisations.models import Organisation
-    from webhooks.actions import create_webhook
-    from webhooks.models import Delivery
+    from core.models import Slot
+    from webhooks.signals import LOOP
 
-    samples = []
-    newest = Delivery.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    for number in [*range(int(endpoints)), *([hanging] if hanging else [])]:
-        organisation = Organisation.objects.create(name=f"Bench {number}", slug=f"bench-{newest}-{number}")
-        channel = create_channel(organisation=organisation, actor=SYSTEM, kind="sandbox", label="Bench")
-        create_webhook(
-            organisation=organisation,
-            actor=SYSTEM,
-            name="Bench",
-            callback_url=f"{receiver}/{number}",
-            events=["inboundMessage"],
-        )
-        message = receive_message(
-            channel=channel, address="447700900123", body="A message of the usual length, no more."
-        )
-        samples.append(Event.objects.get(conversation=message.conversation, type="inboundMessage"))
-    rows = [
-        Event(
-            organisation_id=sample.organisation_id,
-            conversation_id=(sample.conversation_id or 0) * 1_000_000 + number % 50,
-            contact_id=sample.contact_id,
-            type=sample.type,
-            seq=number + 10,
-            data=sample.data,
-            actor_kind="contact",
-            created_at=now(),
-        )
-        for number in range(int(events) // int(endpoints))
-        for sample in samples
-    ]
-    Event.objects.bulk_create(rows, batch_size=500)
-    return {"recorded": len(rows), "after": newest}
+    chosen = common.endpoints(address, count) + (common.endpoints(also, "1") if also else [])
+    found = common.events(number, *map(str, chosen))
+    if apart:
+        Event.objects.filter(position=None).update(conversation_id=-F("pk"))
+    # The engine starts when `drained` says, whatever an earlier one or these events have queued.
+    OrmQ.objects.filter(key=LOOP).delete()
+    Slot.objects.filter(name=LOOP).delete()
+    return {**found, "organisations": chosen}
 
 
-def ensure() -> dict[str, Any]:
+def ensure() -> dict[str, int]:
     """Queue the engine's start."""
     from core import loops
+    from webhooks.signals import LOOP
 
-    return {"queued": loops.ensure("deliveries")}
+    return {"queued": loops.ensure(LOOP)}
 
 
-def drained(events: str, after: str = "0") -> dict[str, Any]:
-    """Wait until so many deliveries made after one are done; their rate from fan-out to the last outcome written."""
-    from django.db.models import Max, Min
+def drained(number: str, after: str, engine: str, receiver: str = "0", database: str = "0") -> dict[str, float]:
+    """Start the engine and wait until so many deliveries made after one are done.
 
+    Returns their "rate" from fan-out to the last outcome written, and the CPU time in µs that each took of the process
+    groups `engine` and `receiver` and of the server that the process `database` leads.
+    """
+    from django.db.models import Count, Max, Min
+
+    from benchmarks.processes import cpu_seconds, server_cpu_seconds
     from webhooks.models import Delivery
 
+    def used() -> dict[str, float]:
+        server = server_cpu_seconds(int(database)) if int(database) else 0.0
+        return {"engine": cpu_seconds(int(engine)), "receiver": cpu_seconds(int(receiver)), "database": server}
+
     done = Delivery.objects.filter(pk__gt=int(after), state="delivered")
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and done.count() < int(events):
-        time.sleep(0.25)
-    found = done.aggregate(first=Min("created_at"), last=Max("finished_at"))
+    before = used()
+    ensure()
+    _wait_until(lambda: done.count() >= int(number))
     count = done.count()
-    return {"rate": count / (found["last"] - found["first"]).total_seconds(), "count": count}
+    cpu = {name: (value - before[name]) / count * 1_000_000 for name, value in used().items()}
+    found = done.aggregate(first=Min("created_at"), last=Max("finished_at"), count=Count("pk"))
+    return {"rate": found["count"] / (found["last"] - found["first"]).total_seconds(), **cpu}
 
 
-def idle(count: str) -> dict[str, Any]:
-    """Record events one at a time; `webhook-id` → when its commit was done."""
+def idle(count: str, least: str, most: str, silent: str = "") -> dict[str, float]:
+    """Record events one at a time, `least` to `most` seconds apart; `webhook-id` → when its commit was done.
+
+    With `silent`, the wake-ups that follow their commits are lost.
+    """
     from conversations.actions import receive_message
     from conversations.models import Channel, Event
+    from core import wakeup
     from webhooks.models import Webhook
     from webhooks.payloads import message_id
 
-    channel = Channel.objects.order_by("id")[0]
+    if silent:
+        wakeup.send = lambda name, topic="": None
+    channel = Channel.objects.latest("id")
     webhook = Webhook.objects.get(organisation=channel.organisation)
     committed = {}
     for _ in range(int(count)):
-        time.sleep(0.06)
+        time.sleep(random.uniform(float(least), float(most)))
         message = receive_message(channel=channel, address="447700900123", body="Are you there?")
         at = time.time()
         newest = Event.objects.filter(conversation=message.conversation).latest("seq")
         committed[message_id(newest.pk, webhook.pk)] = at
-    return {"committed": committed}
+    _wait_until_delivered([channel.organisation_id])
+    return committed
 
 
-def naive(receiver: str, count: str) -> dict[str, Any]:
+def steady(seconds: str, a_second: str, hanging: str, *organisations: str) -> dict[str, float]:
+    """Record an event for each organisation, all in one commit, so many times a second; `webhook-id` → when.
+
+    The organisation `hanging`, "" for none, also gets its events, but nothing is told of them. "When" is the time the
+    event itself bears. Waits until all others are delivered.
+    """
+    from benchmarks import common
+    from conversations.models import Event
+    from core import wakeup
+    from webhooks.models import Webhook
+    from webhooks.payloads import message_id
+    from webhooks.signals import LOOP
+
+    everybody = [*organisations, hanging] if hanging else organisations
+    others = [int(pk) for pk in organisations]
+    newest = Event.objects.latest("id").pk
+    following = time.monotonic()
+    deadline = following + float(seconds)
+    while following < deadline:
+        time.sleep(max(0.0, following - time.monotonic()))
+        following += 1 / float(a_second)
+        common.events(str(len(everybody)), *everybody)
+        wakeup.send(LOOP)
+    _wait_until_delivered(others)
+    webhooks = dict(Webhook.objects.values_list("organisation_id", "pk"))
+    recorded = Event.objects.filter(pk__gt=newest, organisation__in=others).values_list(
+        "pk", "organisation_id", "created_at"
+    )
+    return {message_id(pk, webhooks[owner]): at.timestamp() for pk, owner, at in recorded}
+
+
+def _wait_until(done: Callable[[], bool]) -> None:
+    """Look every quarter of a second. Raises `TimeoutError` when patience is at its end."""
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"It was not done within {PATIENCE} s.")
+        time.sleep(0.25)
+
+
+def _wait_until_delivered(organisations: Sequence[int]) -> None:
+    """Until all events have their deliveries and none of these organisations' waits."""
+    from conversations.models import Event
+    from webhooks.models import Delivery
+
+    _wait_until(lambda: not Event.objects.filter(position=None).exists())
+    _wait_until(lambda: not Delivery.objects.filter(organisation__in=organisations, state="pending").exists())
+
+
+def _chosen(count: str) -> list[int]:
+    """The newest deliveries, which the baselines make once more."""
+    from webhooks.models import Delivery
+
+    return list(Delivery.objects.order_by("-id").values_list("id", flat=True)[: int(count)])
+
+
+def _rate(times: Sequence[datetime]) -> dict[str, float]:
+    """The rate of what happened at `times`, once warm."""
+    ordered = sorted(times)[WARM_UP:]
+    return {"rate": (len(ordered) - 1) / (ordered[-1] - ordered[0]).total_seconds()}
+
+
+def naive(receiver: str, count: str) -> dict[str, int]:
     """Queue one django-q task for each of `count` deliveries, made pending again."""
     from django_q.brokers import get_broker
     from django_q.tasks import async_task
 
     from webhooks.models import Attempt, Delivery
 
-    chosen = list(Delivery.objects.order_by("-id").values_list("id", flat=True)[: int(count)])
+    chosen = _chosen(count)
     Attempt.objects.filter(delivery_id__in=chosen).delete()
     Delivery.objects.filter(pk__in=chosen).update(state="cancelled", finished_at=None)
     broker = get_broker(list_key="naive")
@@ -115,29 +175,49 @@ def naive(receiver: str, count: str) -> dict[str, Any]:
     return {"queued": len(chosen)}
 
 
-def naive_done(count: str) -> dict[str, Any]:
-    """Wait for the naive tasks; their rate from the first attempt to the last outcome."""
-    from django.db.models import Max, Min
+def naive_done(count: str) -> dict[str, float]:
+    """Wait for the naive tasks, and until django-q has saved their results; the rate of the outcomes they wrote."""
+    from django_q.models import OrmQ
 
-    from webhooks.models import Attempt, Delivery
+    from webhooks.models import Delivery
 
-    newest = Delivery.objects.order_by("-id").values("id")[: int(count)]
-    chosen = [row["id"] for row in newest]
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        done = Delivery.objects.filter(pk__in=chosen, state="delivered").count()
-        if done >= int(count):
-            break
-        time.sleep(0.25)
-    first = Attempt.objects.filter(delivery_id__in=chosen).aggregate(first=Min("attempted_at"))["first"]
-    last = Delivery.objects.filter(pk__in=chosen, state="delivered").aggregate(last=Max("finished_at"))["last"]
-    return {"rate": done / (last - first).total_seconds(), "count": done}
+    done = Delivery.objects.filter(pk__in=_chosen(count), state="delivered")
+    _wait_until(lambda: done.count() >= int(count))
+    _wait_until(lambda: not OrmQ.objects.filter(key="naive").exists())
+    return _rate([at for at in done.values_list("finished_at", flat=True) if at is not None])
 
 
-if __name__ == "__main__":
-    os.environ.setdefault(
-        "DJANGO_SETTINGS_MODULE", "benchmarks.naive_settings" if sys.argv[1] == "naive" else "webio.settings"
-    )
-    django.setup()
-    jobs = {job.__name__: job for job in (record, ensure, drained, idle, naive, naive_done)}
-    print(json.dumps(jobs[sys.argv[1]](*sys.argv[2:])))
+def celery(receiver: str, count: str) -> dict[str, int]:
+    """Queue django-webhook's task for the same deliveries: each posts and stores its event with what came of it."""
+    from django.core.management import call_command
+    from django_webhook.models import Webhook, WebhookSecret
+    from django_webhook.tasks import fire_webhook
+
+    from webhooks.models import Delivery
+    from webhooks.payloads import render
+
+    call_command("migrate", "django_webhook", verbosity=0)
+    webhook = Webhook.objects.create(url=f"{receiver}/celery")
+    WebhookSecret.objects.create(webhook=webhook, token="a-secret-of-the-usual-length-0123")
+    for delivery in Delivery.objects.select_related("event").filter(pk__in=_chosen(count)):
+        fire_webhook.delay(webhook.pk, render(delivery.event, delivery.format).decode(), "bench", "bench")
+    return {"queued": int(count)}
+
+
+def celery_done(count: str) -> dict[str, float]:
+    """Wait for the Celery tasks; the rate at which they began, which is at which they ended."""
+    from django_webhook.models import WebhookEvent
+
+    done = WebhookEvent.objects.filter(status="SUCCESS")
+    _wait_until(lambda: done.count() >= int(count))
+    return _rate(list(done.values_list("created", flat=True)))
+
+
+def bare(receiver: str, count: str) -> dict[str, float]:
+    """Post the bytes of the newest deliveries, made and signed beforehand, with nothing but libcurl."""
+    from benchmarks.client import post_all
+    from benchmarks.naive import prepared
+    from webhooks.models import Delivery
+
+    chosen = Delivery.objects.select_related("event", "webhook").filter(pk__in=_chosen(count))
+    return {"rate": post_all(f"{receiver}/bare", [prepared(delivery) for delivery in chosen])}

@@ -8,17 +8,23 @@ import requests
 
 from core.clock import now
 from core.signing import Signer
-from webhooks.engine.outgoing import signed_headers
+from webhooks.engine.outgoing import fixed_headers, signed_headers
 from webhooks.models import Attempt, Delivery
 from webhooks.payloads import message_id, render
+
+
+def prepared(delivery: Delivery) -> tuple[list[str], bytes]:
+    """The header lines and the body that the engine would post."""
+    body = render(delivery.event, delivery.format)
+    identifier = message_id(delivery.event_id, delivery.webhook_id)
+    signed = signed_headers(Signer([delivery.webhook.secret]), identifier, body, int(time.time()))
+    return fixed_headers(delivery.webhook, "") + signed, body
 
 
 def deliver(delivery_id: int, url: str) -> int:
     """Send one delivery and write its attempt down. Returns the status."""
     delivery = Delivery.objects.select_related("event", "webhook").get(pk=delivery_id)
-    body = render(delivery.event, delivery.format)
-    identifier = message_id(delivery.event_id, delivery.webhook_id)
-    lines = signed_headers(Signer([delivery.webhook.secret]), identifier, body, int(time.time()))
+    lines, body = prepared(delivery)
     headers = dict(line.split(": ", 1) for line in lines)
     began = now()
     answer = requests.post(url, data=body, headers=headers, timeout=15)
