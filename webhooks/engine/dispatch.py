@@ -46,6 +46,10 @@ ORDER BY event.id, webhook.id
 ON CONFLICT DO NOTHING
 """
 
+#: Without statistics of a table that has just grown, PostgreSQL would read all undispatched events and sort them, each
+#: time; for the rest of a transaction it shall go through the index in order and stop.
+_IN_ORDER = "set_config('enable_bitmapscan', 'off', true)"
+
 #: All of it in one round trip. What stands in a lane is looked up in the state before the statement, so the deliveries
 #: made by it do not count.
 _ALL_POSTGRESQL = f"""
@@ -143,8 +147,9 @@ def _dispatch_sqlite(limit: int, value: int, place: tuple[int, int], room: int) 
 
 def _counter(wait: bool) -> int | None:
     """Lock the counter. Returns the last position given, None when somebody else holds the counter."""
-    lock = "" if sql.vendor() == "sqlite" else "FOR NO KEY UPDATE" if wait else "FOR NO KEY UPDATE SKIP LOCKED"
-    read = f"SELECT value FROM {{sequence}} WHERE name = %s {lock}"
+    read = "SELECT value FROM {sequence} WHERE name = %s"
+    if sql.vendor() == "postgresql":
+        read = read.replace("value", f"value, {_IN_ORDER}") + " FOR NO KEY UPDATE" + ("" if wait else " SKIP LOCKED")
     rows = sql.run(read, [POSITIONS])
     if not rows and Sequence.objects.get_or_create(name=POSITIONS)[1]:
         rows = sql.run(read, [POSITIONS])
