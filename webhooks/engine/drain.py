@@ -371,16 +371,22 @@ class Drain:
             return soonest
         endpoints = self.directory.endpoints(pk for lanes in turns.values() for pk, _lane in lanes)
         self.sent_at = moment
+        at = now()
         organisations = list(turns)
         random.shuffle(organisations)
         for lanes in turns.values():
             random.shuffle(lanes)
         while organisations and self.stream.in_flight < IN_FLIGHT:
-            organisations = [pk for pk in organisations if self.start_one(turns[pk], endpoints, pk)]
+            organisations = [pk for pk in organisations if self.start_one(turns[pk], endpoints, pk, at)]
         return soonest
 
-    def start_one(self, turns: list[tuple[int, Lane]], endpoints: dict[int, Endpoint], organisation_id: int) -> bool:
-        """Start one delivery of an organisation; its webhooks take turns. Returns whether it may have another."""
+    def start_one(
+        self, turns: list[tuple[int, Lane]], endpoints: dict[int, Endpoint], organisation_id: int, at: datetime
+    ) -> bool:
+        """Start one delivery of an organisation; its webhooks take turns. Returns whether it may have another.
+
+        `at` is the present moment.
+        """
         most = IN_FLIGHT_PER_ORGANISATION
         while turns and self.stream.in_flight < IN_FLIGHT and self.in_flight.get(organisation_id, 0) < most:
             webhook_id, lane = turns.pop()
@@ -392,7 +398,7 @@ class Drain:
                 continue
             lane.started(delivery)
             self.in_flight[organisation_id] = self.in_flight.get(organisation_id, 0) + 1
-            sending = Sending(delivery, endpoints[webhook_id], now(), began=self.sent_at)
+            sending = Sending(delivery, endpoints[webhook_id], at, began=self.sent_at)
             self.under_way.add(sending)
             self.send(sending)
             if lane.waiting and lane.open() and (lane.rate is None or lane.allowance >= 1.0):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from django.db.models import Max
 
+from core.clock import now
 from core.outbound import Request, header_line
 from core.signing import Signer
 from core.trace import new_traceparent
 from organisations.models import WebioToken
 from webhooks.custom_headers import headers_of
 from webhooks.endpoint_auth import Authentication, authentication_of
+from webhooks.engine import sql
+from webhooks.engine.breaker import Health
 from webhooks.engine.due import Due
 from webhooks.models import Webhook
 from webhooks.payloads import message_id, render
@@ -75,11 +79,33 @@ def tokens(organisation_ids: Iterable[int]) -> dict[int, str]:
     return {row.organisation_id: row.token for row in rows}
 
 
+#: What an endpoint is made of: all that a webhook's row holds but for what engines write with outcomes.
+_WRITTEN = {one.name for one in fields(Health)} | {"last_success_at", "last_failure_at", "failing_told"}
+_SETTINGS = ", ".join(
+    f"webhook.{one.column}" for one in Webhook._meta.concrete_fields if one.name not in _WRITTEN and not one.primary_key
+)
+_VERSIONS = f"""
+SELECT webhook.id, {_SETTINGS}, webhook.previous_secret_expires_at > %s, organisation.suspended_at,
+       (SELECT MAX(token.id) FROM {{token}} AS token WHERE token.organisation_id = webhook.organisation_id)
+FROM {{webhook}} AS webhook JOIN {{organisation}} AS organisation ON organisation.id = webhook.organisation_id
+WHERE {{chosen}}
+"""
+
+
+@dataclass(slots=True)
+class _Known:
+    """An endpoint, the columns it was made of, and when these were last looked at, by `time.monotonic`."""
+
+    endpoint: Endpoint
+    version: tuple[Any, ...]
+    looked_at: float
+
+
 class Directory:
-    """Endpoints by webhook, read again when they are older than a moment."""
+    """Endpoints by webhook: looked at again when older than a moment, made anew when something in them has changed."""
 
     def __init__(self) -> None:
-        self._endpoints: dict[int, tuple[float, Endpoint]] = {}
+        self._known: dict[int, _Known] = {}
 
     def endpoints(self, webhook_ids: Iterable[int]) -> dict[int, Endpoint]:
         """The endpoint of each webhook."""
@@ -87,25 +113,37 @@ class Directory:
         if not wanted:
             return {}
         moment = time.monotonic()
-        stale = {
-            pk for pk in wanted if pk not in self._endpoints or moment - self._endpoints[pk][0] >= SETTINGS_SECONDS
-        }
+        known = self._known
+        stale = {pk for pk in wanted if pk not in known or moment - known[pk].looked_at >= SETTINGS_SECONDS}
         if stale:
-            webhooks = list(Webhook.objects.select_related("organisation").filter(pk__in=stale))
-            known = tokens(webhook.organisation_id for webhook in webhooks)
-            for webhook in webhooks:
-                endpoint = Endpoint(
-                    webhook_id=webhook.pk,
-                    url=webhook.callback_url,
-                    strict=webhook.ordering == Webhook.Ordering.STRICT,
-                    active=webhook.state == Webhook.State.ACTIVE and not webhook.organisation.suspended,
-                    signer=Signer(signing_secrets(webhook)),
-                    headers=fixed_headers(webhook, known.get(webhook.organisation_id, "")),
-                    authentication=authentication_of(webhook),
-                    certificate=webhook.client_certificate,
-                )
-                self._endpoints[webhook.pk] = (moment, endpoint)
-        return {pk: self._endpoints[pk][1] for pk in wanted}
+            statement = _VERSIONS.replace("{chosen}", sql.among("webhook.id"))
+            rows = sql.run(statement, [sql.moment(now()), sql.numbers(stale)])
+            versions = {row[0]: row for row in rows}
+            changed = [pk for pk, row in versions.items() if pk not in known or known[pk].version != row]
+            for endpoint in _read(changed) if changed else ():
+                known[endpoint.webhook_id] = _Known(endpoint, versions[endpoint.webhook_id], moment)
+            for pk in versions:
+                known[pk].looked_at = moment
+        return {pk: known[pk].endpoint for pk in wanted}
+
+
+def _read(webhook_ids: Collection[int]) -> list[Endpoint]:
+    """The endpoints of webhooks as they are now."""
+    webhooks = list(Webhook.objects.select_related("organisation").filter(pk__in=webhook_ids))
+    known = tokens(webhook.organisation_id for webhook in webhooks)
+    return [
+        Endpoint(
+            webhook_id=webhook.pk,
+            url=webhook.callback_url,
+            strict=webhook.ordering == Webhook.Ordering.STRICT,
+            active=webhook.state == Webhook.State.ACTIVE and not webhook.organisation.suspended,
+            signer=Signer(signing_secrets(webhook)),
+            headers=fixed_headers(webhook, known.get(webhook.organisation_id, "")),
+            authentication=authentication_of(webhook),
+            certificate=webhook.client_certificate,
+        )
+        for webhook in webhooks
+    ]
 
 
 def build(delivery: Due, endpoint: Endpoint) -> Request:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from django.db import transaction
-from django.db.models import Q
 
 from core.clock import now
 from core.outbound import Outcome
@@ -84,6 +83,15 @@ UPDATE {delivery} SET
 FROM result WHERE {delivery}.id = result.id
 """
 _INSERT_SQLITE = f"INSERT INTO {{attempt}} (delivery_id, {_ATTEMPT}, superseded) {{rows}}"
+
+#: Webhooks whose own record has to change: their deliveries failed, or it is long ago that one was noted to do well.
+_WEBHOOKS = """
+SELECT id, consecutive_failures, failing_since, breaker_until, breaker_level FROM {{webhook}}
+WHERE {asked} AND (
+    {failing} OR consecutive_failures > 0 OR breaker_level > 0 OR last_success_at IS NULL OR last_success_at < %s
+)
+ORDER BY id {lock}
+"""
 
 #: A webhook that does well is noted at most this often, so that its row is not rewritten with every flush.
 NOTE_EVERY = timedelta(seconds=1)
@@ -215,10 +223,10 @@ def _lock_webhooks(results: Sequence[Result], moment: datetime) -> list[Health]:
     """Lock the webhooks whose own record has to change, in one order."""
     asked = {result.delivery.webhook_id for result in results}
     failing = {result.delivery.webhook_id for result in results if not result.outcome.ok}
-    unnoted = Q(last_success_at=None) | Q(last_success_at__lt=moment - NOTE_EVERY) | Q(consecutive_failures__gt=0)
-    wanted = Webhook.objects.filter(Q(pk__in=failing) | (Q(pk__in=asked) & (unnoted | Q(breaker_level__gt=0))))
-    names = [one.name for one in fields(Health)]
-    return [Health(*row) for row in wanted.select_for_update(no_key=True).order_by("pk").values_list(*names)]
+    lock = "FOR NO KEY UPDATE" if sql.vendor() == "postgresql" else ""
+    statement = _WEBHOOKS.format(asked=sql.among("id"), failing=sql.among("id"), lock=lock)
+    rows = sql.run(statement, [sql.numbers(asked), sql.numbers(failing), sql.moment(moment - NOTE_EVERY)])
+    return [Health(pk, count, sql.instant(since), sql.instant(until), level) for pk, count, since, until, level in rows]
 
 
 def _note_health(

@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from conversations.models import Event
 from core import models as core
-from organisations.models import Organisation
+from organisations.models import Organisation, WebioToken
 from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Subscription, Tally, Webhook
 
 TABLES = {
@@ -21,6 +21,7 @@ TABLES = {
     "webhook": Webhook._meta.db_table,
     "subscription": Subscription._meta.db_table,
     "organisation": Organisation._meta.db_table,
+    "token": WebioToken._meta.db_table,
     "sequence": core.Sequence._meta.db_table,
     "lease": Lease._meta.db_table,
     "tally": Tally._meta.db_table,
@@ -118,6 +119,11 @@ def text(value: datetime | None) -> str | None:
     if value.tzinfo is UTC:
         return value.isoformat(" ")[:-6]
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
+
+
+def instant(value: datetime | None) -> datetime | None:
+    """A point in time as a column gives it, aware: what Django makes of SQLite's columns tells no time zone."""
+    return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 def run(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
