@@ -6,12 +6,14 @@ higher apps that register event types of their own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields
+from datetime import UTC
 from typing import Any, TypeVar, cast
 
 from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.dispatch import Signal
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -19,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from conversations.models import Channel, Contact, Conversation, Event, Queue, Status
 from core.actors import current_actor
 from core.clock import now
+from core.statements import execute
 from core.trace import current_trace
 from organisations.models import Organisation, User
 
@@ -132,8 +135,9 @@ class Change:
     facts: dict[str, Any]
 
 
+#: Takes sequence numbers. This update is the lock that orders a conversation's events.
 _TAKE = """
-UPDATE {table}
+UPDATE {conversation}
 SET event_seq = event_seq + %s,
     last_event_at = {greatest}(last_event_at, %s),
     updated_at = {greatest}(last_event_at, %s),
@@ -143,13 +147,34 @@ RETURNING event_seq, last_event_at, organisation_id, channel_id, contact_id, que
           assigned_to_id, state, handled_by, customer_uid
 """
 
+_COLUMNS = """
+    organisation_id, conversation_id, contact_id, type, seq, schema_version, data, actor_kind, actor_id, actor_label,
+    created_at
+"""
+
+#: On PostgreSQL also inserts the events, in the same round trip, if the conversation is what they say it is.
+_TAKE_AND_INSERT = f"""
+WITH taken AS ({_TAKE}), inserted AS (
+    INSERT INTO {{event}} ({_COLUMNS})
+    SELECT taken.organisation_id, %s, taken.contact_id, change.type, taken.event_seq - %s + change.number, %s,
+           change.data, %s, %s, %s, taken.last_event_at
+    FROM taken
+    CROSS JOIN unnest(CAST(%s AS text[]), CAST(%s AS jsonb[])) WITH ORDINALITY AS change(type, data, number)
+    WHERE (
+        taken.organisation_id, taken.channel_id, taken.contact_id, taken.queue_id, taken.status_id,
+        taken.assigned_to_id, taken.state, taken.handled_by, taken.customer_uid
+    ) IS NOT DISTINCT FROM (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ORDER BY change.number
+    RETURNING id, seq
+)
+SELECT taken.*, (SELECT array_agg(id ORDER BY seq) FROM inserted) FROM taken
+"""
+
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
-    """The conversation as it is under the lock that taking sequence numbers puts on it."""
+class _Standing:
+    """What of a conversation its events tell."""
 
-    seq: int
-    at: datetime
     organisation_id: int
     channel_id: int
     contact_id: int
@@ -161,24 +186,7 @@ class _Taken:
     customer_uid: str
 
 
-def _take(conversation_id: int, count: int, message: bool, using: str) -> _Taken:
-    """Take `count` sequence numbers. This update is the lock that orders a conversation's events."""
-    connection = connections[using]
-    sql = _TAKE.format(
-        table=connection.ops.quote_name(Conversation._meta.db_table),
-        greatest="MAX" if connection.vendor == "sqlite" else "GREATEST",
-    )
-    moment = connection.ops.adapt_datetimefield_value(now())
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [count, moment, moment, message, moment, conversation_id])
-        row = cursor.fetchone()
-    if row is None:
-        raise Conversation.DoesNotExist(f"Conversation {conversation_id} is gone.")
-    at = row[1]
-    if at.tzinfo is None:
-        # SQLite keeps no time zone; what Django stores there is UTC.
-        at = at.replace(tzinfo=UTC)
-    return _Taken(row[0], at, *row[2:])
+_STANDING = tuple(one.name for one in fields(_Standing))
 
 
 def record(conversation: Conversation, changes: Sequence[Change], *, message: bool = False) -> list[Event]:
@@ -188,59 +196,85 @@ def record(conversation: Conversation, changes: Sequence[Change], *, message: bo
     that is written. Returns the saved events. Raises `TransactionManagementError` outside a transaction.
     """
     using = router.db_for_write(Event)
-    if not connections[using].in_atomic_block:
+    connection = connections[using]
+    if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("Events are recorded in the transaction of their change.")
-    taken = _take(conversation.pk, len(changes), message, using)
-    conversation.event_seq, conversation.last_event_at, conversation.updated_at = (
-        taken.seq,
-        taken.at,
-        taken.at,
-    )
+    actor = current_actor()
+    moment = connection.ops.adapt_datetimefield_value(now())
+    parameters: list[Any] = [len(changes), moment, moment, message, moment, conversation.pk]
+    ids, snapshot = None, {}
+    # What this instance says is nearly always what stands in the row, which is only known once it is locked.
+    said = [getattr(conversation, name) for name in _STANDING]
+    plain = all(value is None or isinstance(value, int | str) for value in said)
+    if changes and plain and connection.vendor == "postgresql":
+        snapshot = _snapshot(conversation, _Standing(*said))
+        parameters += [conversation.pk, len(changes), SCHEMA_VERSION, actor.kind, actor.id, actor.label]
+        parameters += [[one.type for one in changes], [json.dumps({**snapshot, "facts": one.facts}) for one in changes]]
+        parameters += said
+        seq, at, *stands, ids = _row(connection, _TAKE_AND_INSERT, parameters, conversation.pk)
+    else:
+        seq, at, *stands = _row(connection, _TAKE, parameters, conversation.pk)
+    if at.tzinfo is None:
+        # SQLite keeps no time zone; what Django stores there is UTC.
+        at = at.replace(tzinfo=UTC)
+    conversation.event_seq, conversation.last_event_at, conversation.updated_at = seq, at, at
     if message:
-        conversation.last_message_at = taken.at
+        conversation.last_message_at = at
     if not changes:
         return []
-    snapshot = _snapshot(conversation, taken)
-    traced = traced_data()
-    actor = current_actor()
-    first = taken.seq - len(changes) + 1
+    standing = _Standing(*stands)
+    if ids is None:
+        snapshot = _snapshot(conversation, standing)
     events = [
         Event(
-            organisation_id=taken.organisation_id,
+            organisation_id=standing.organisation_id,
             conversation_id=conversation.pk,
-            contact_id=taken.contact_id,
+            contact_id=standing.contact_id,
             type=change.type,
-            seq=first + index,
+            seq=number,
             schema_version=SCHEMA_VERSION,
-            data={**snapshot, **traced, "facts": change.facts},
+            data={**snapshot, "facts": change.facts},
             actor_kind=actor.kind,
             actor_id=actor.id,
             actor_label=actor.label,
-            created_at=taken.at,
+            created_at=at,
         )
-        for index, change in enumerate(changes)
+        for number, change in enumerate(changes, seq - len(changes) + 1)
     ]
-    _insert(events, using)
+    for event, pk in zip(events, ids or _insert(connection, events), strict=True):
+        event.pk = pk
+        event._state.adding, event._state.db = False, using
     recorded.send(sender=Event, events=events)
     return events
 
 
-def _insert(events: Sequence[Event], using: str) -> None:
-    """Insert events, which get their ids. By hand: Django's own insert takes as long as the rest of recording."""
-    connection = connections[using]
+def _row(
+    connection: BaseDatabaseWrapper, statement: str, parameters: list[Any], conversation_id: int
+) -> tuple[Any, ...]:
+    """The one row of a statement that takes sequence numbers. Raises `Conversation.DoesNotExist`."""
     quote = connection.ops.quote_name
-    fields = [one for one in Event._meta.concrete_fields if not one.primary_key]
-    columns = ", ".join(quote(str(one.column)) for one in fields)
-    row = "(" + ", ".join(["%s"] * len(fields)) + ")"
-    rows = ", ".join([row] * len(events))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {quote(Event._meta.db_table)} ({columns}) VALUES {rows} RETURNING id",
-            [one.get_db_prep_save(getattr(event, one.attname), connection) for event in events for one in fields],
-        )
-        for event, (pk,) in zip(events, cursor.fetchall(), strict=True):
-            event.pk = pk
-            event._state.adding, event._state.db = False, using
+    text = statement.format(
+        conversation=quote(Conversation._meta.db_table),
+        event=quote(Event._meta.db_table),
+        greatest="MAX" if connection.vendor == "sqlite" else "GREATEST",
+    )
+    rows = execute(connection, text, parameters)
+    if not rows:
+        raise Conversation.DoesNotExist(f"Conversation {conversation_id} is gone.")
+    return rows[0]
+
+
+def _insert(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[int]:
+    """Insert events; their ids. By hand: Django's own insert takes as long as the rest of recording."""
+    rows = ", ".join([f"({', '.join(['%s'] * len(_COLUMNS.split(',')))})"] * len(events))
+    given: list[Any] = []
+    for one in events:
+        created_at = connection.ops.adapt_datetimefield_value(one.created_at)
+        numbers = (one.organisation_id, one.conversation_id, one.contact_id, one.type, one.seq, one.schema_version)
+        given += [*numbers, json.dumps(one.data), one.actor_kind, one.actor_id, one.actor_label, created_at]
+    table = connection.ops.quote_name(Event._meta.db_table)
+    statement = f"INSERT INTO {table} ({_COLUMNS}) VALUES {rows} RETURNING id"
+    return [pk for (pk,) in execute(connection, statement, given)]
 
 
 def announce(organisation: Organisation, change: Change) -> Event:
@@ -276,26 +310,28 @@ def _related(conversation: Conversation, name: str, model: type[T], pk: int | No
     return model._default_manager.get(pk=pk)
 
 
-def _snapshot(conversation: Conversation, taken: _Taken) -> dict[str, Any]:
-    """Everything both formats tell about the conversation, as it is now. Ids as strings, unknown as None or ""."""
-    organisation = cast("Organisation", _related(conversation, "organisation", Organisation, taken.organisation_id))
-    channel = cast("Channel", _related(conversation, "channel", Channel, taken.channel_id))
-    contact = cast("Contact", _related(conversation, "contact", Contact, taken.contact_id))
-    queue = _related(conversation, "queue", Queue, taken.queue_id)
-    status = _related(conversation, "status", Status, taken.status_id)
-    user = _related(conversation, "assigned_to", User, taken.assigned_to_id)
+def _snapshot(conversation: Conversation, standing: _Standing) -> dict[str, Any]:
+    """Everything both formats tell about the conversation, as it is now, and the trace. Ids as strings, unknown as None
+    or ""."""
+    organisation = cast("Organisation", _related(conversation, "organisation", Organisation, standing.organisation_id))
+    channel = cast("Channel", _related(conversation, "channel", Channel, standing.channel_id))
+    contact = cast("Contact", _related(conversation, "contact", Contact, standing.contact_id))
+    queue = _related(conversation, "queue", Queue, standing.queue_id)
+    status = _related(conversation, "status", Status, standing.status_id)
+    user = _related(conversation, "assigned_to", User, standing.assigned_to_id)
     return {
         "conversationId": str(conversation.pk),
         "outboundChannelAddress": contact.address,
         "inboundChannelAddress": channel.wire_address,
-        "customerUID": taken.customer_uid,
+        "customerUID": standing.customer_uid,
         "timeZone": organisation.time_zone,
-        "state": taken.state,
-        "handledBy": taken.handled_by,
+        "state": standing.state,
+        "handledBy": standing.handled_by,
         "channel": {"id": str(channel.pk), "type": channel.kind, "label": channel.label},
         "queue": named(queue),
         "status": named(status),
         "assignedTo": person(user),
+        **traced_data(),
     }
 
 

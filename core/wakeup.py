@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from core import loops
+from core.statements import execute
 
 log = logging.getLogger("webio.wakeup")
 
@@ -66,9 +67,10 @@ def send(name: str, topic: str = "") -> None:
         if settings.BROKER_URL:
             _redis_client().publish(f"webio:{name}", topic)
         elif connection.vendor == "postgresql":
-            # After the commit and on its own: NOTIFY inside a transaction makes commits wait for each other.
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_notify(%s, %s)", [f"webio_{name}", topic])
+            # After the commit and on its own: NOTIFY inside a transaction makes commits wait for each other. It also
+            # takes a transaction number, and nobody need wait until that is on disk.
+            notify = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
+            execute(connection, notify, [f"webio_{name}", topic])
         moment = time.monotonic()
         if moment - _looked.get(name, -LOOK_SECONDS) >= LOOK_SECONDS:
             _looked[name] = moment

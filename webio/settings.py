@@ -125,6 +125,9 @@ else:
     _options |= {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
     if not PGBOUNCER:
         _options.setdefault("options", "-c idle_in_transaction_session_timeout=20000")
+        # No statement is prepared unless it asks for it (`core.statements`); Django's None would refuse that. Behind
+        # PgBouncer the next statement may meet another server process.
+        _options.setdefault("prepare_threshold", 1_000_000_000)
     # `manage.py up` asks for a pool in the web process. Workers fork, and a pool does not survive that.
     if env.bool("DATABASE_POOL", default=False):
         _database["OPTIONS"] = {

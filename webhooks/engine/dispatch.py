@@ -51,9 +51,11 @@ ON CONFLICT DO NOTHING
 _IN_ORDER = "set_config('enable_bitmapscan', 'off', true)"
 
 #: All of it in one round trip. What stands in a lane is looked up in the state before the statement, so the deliveries
-#: made by it do not count.
+#: made by it do not count. Events are joined from their table, by its key: how many `numbered` has PostgreSQL does not
+#: know when it plans, and it might go through all of them for each delivery.
 _ALL_POSTGRESQL = f"""
-{_NUMBER.replace("UPDATE", ", numbered AS (UPDATE", 1)} RETURNING {{event}}.*
+{_NUMBER.replace("UPDATE", ", numbered AS (UPDATE", 1)} RETURNING
+    {{event}}.id, {{event}}.organisation_id, {{event}}.type, {{event}}.conversation_id, {{event}}.seq
 ), counted AS (
     UPDATE {{sequence}} SET value = value + (SELECT count(*) FROM numbered) WHERE name = %s
 ), made AS (
@@ -65,7 +67,7 @@ FROM (SELECT count(*) AS taken FROM numbered) AS counts LEFT JOIN (
     FROM (
         SELECT d.*, {due.BEHIND} AS behind FROM made AS d
         WHERE d.state = 'pending' AND d.webhook_id %% %s = %s ORDER BY d.id LIMIT %s
-    ) AS due JOIN numbered AS event ON event.id = due.event_id
+    ) AS due JOIN {{event}} AS event ON event.id = due.event_id
     ORDER BY due.id
 ) AS fresh ON true
 """

@@ -171,7 +171,7 @@ def _load_postgresql(
         .replace("{after_at}", "wanted.after_at")
         .replace("{after_id}", "wanted.after_id")
         .replace("{moment}", "CAST(%s AS timestamptz)")
-        .replace("{not_held}", "d.id <> ALL(%s::bigint[])")
+        .replace("{not_held}", "d.id NOT IN (SELECT unnest(%s::bigint[]))")
     )
     statement = given + _WITH_EVENT.replace("{due}", f"wanted CROSS JOIN LATERAL ({one}) AS due")
     return sql.run(in_utc(statement), [*parameters, moment, held])

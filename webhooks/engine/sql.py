@@ -11,6 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from conversations.models import Event
 from core import models as core
+from core.statements import execute
 from organisations.models import Organisation, WebioToken
 from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Subscription, Tally, Webhook
 
@@ -126,27 +127,9 @@ def instant(value: datetime | None) -> datetime | None:
     return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
-def run(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
-    """Execute one statement with `{table}` names filled in; its rows, if it returns any.
-
-    Past Django's cursors. On PostgreSQL these write parameters into the text, and the server would take longer to read
-    and plan these statements than to execute them; here they travel beside it and the plan is kept. On SQLite they
-    rewrite the text at each call.
-    """
-    connection = connections[DEFAULT_DB_ALIAS]
-    text = sql.format(**TABLES)
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        if connection.vendor == "sqlite":
-            rows: list[tuple[Any, ...]] = connection.connection.execute(qmarks(text), parameters).fetchall()
-            return rows
-        from psycopg import Cursor
-
-        with Cursor(connection.connection) as prepared:
-            # Behind PgBouncer the next statement may meet another server process.
-            kept = not connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]
-            prepared.execute(text, parameters, prepare=kept)
-            return prepared.fetchall() if prepared.description else []
+def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """`core.statements.execute` with `{table}` names filled in."""
+    return execute(connections[DEFAULT_DB_ALIAS], sql.format(**TABLES), parameters)
 
 
 def run_whole(select: str, parameters: list[Any]) -> list[Any]:
@@ -156,8 +139,3 @@ def run_whole(select: str, parameters: list[Any]) -> list[Any]:
     """
     found: list[Any] = orjson.loads(run(select, parameters)[0][0])
     return found
-
-
-def qmarks(text: str) -> str:
-    """A statement with the marks for parameters that SQLite knows."""
-    return text.replace("%s", "?").replace("%%", "%")

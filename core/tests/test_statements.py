@@ -1,0 +1,57 @@
+"""Statements past Django's cursors: same transaction, same errors, and on PostgreSQL plans that are kept."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import DataError, connection, transaction
+from django.db.transaction import TransactionManagementError
+
+from core.statements import execute
+
+pytestmark = pytest.mark.django_db
+
+
+def test_rows_are_given_back_and_parameters_are_no_text() -> None:
+    assert execute(connection, "SELECT CAST(%s AS text), 7 %% 4", ["'; --"]) == [("'; --", 3)]
+
+
+def test_it_is_part_of_the_transaction() -> None:
+    name = "core_test_statement"
+    with pytest.raises(RuntimeError), transaction.atomic():
+        execute(connection, f"CREATE TABLE {name} (id integer)", [])
+        assert name in connection.introspection.table_names()
+        raise RuntimeError
+    assert name not in connection.introspection.table_names()
+
+
+def test_a_broken_transaction_takes_no_more() -> None:
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(TransactionManagementError):
+            execute(connection, "SELECT 1", [])
+        transaction.set_rollback(False)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+def test_errors_are_djangos() -> None:
+    with pytest.raises(DataError), transaction.atomic():
+        execute(connection, "SELECT CAST(%s AS integer)", ["x"])
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+def test_the_server_keeps_the_plan() -> None:
+    statement = "SELECT 'kept', CAST(%s AS integer)"
+    for number in range(3):
+        assert execute(connection, statement, [number]) == [("kept", number)]
+    count = "SELECT count(*) FROM pg_prepared_statements WHERE statement = 'SELECT ''kept'', CAST($1 AS integer)'"
+    assert execute(connection, count, []) == [(1,)]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+def test_behind_pgbouncer_it_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.ensure_connection()
+    monkeypatch.setattr(connection.connection, "prepare_threshold", None)
+    statement = "SELECT 'not kept', CAST(%s AS integer)"
+    assert execute(connection, statement, [1]) == [("not kept", 1)]
+    count = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s"
+    assert execute(connection, count, ["SELECT 'not kept'%"]) == [(0,)]
