@@ -109,7 +109,7 @@ class Drain:
         self.writing = False
         #: Webhooks for which there may be something in a moment.
         self.expecting: set[int] = set()
-        #: A lane has become free whose next ones were not read because they waited.
+        #: A lane has become free whose next ones may not have been read because they waited.
         self.freed = False
         #: This engine's number, from 0, and how many there are.
         self.place = (0, 1)
@@ -243,6 +243,10 @@ class Drain:
     def looks(self, hinted: bool, thorough: bool) -> Course:
         """The course of a look."""
         quiet = self.quiet()
+        # What others have dispatched comes before what is dispatched now, which could not be taken before it.
+        before = thorough and self.place[1] > 1 and not quiet
+        if before:
+            yield from self.reads()
         room = self.room()
         taken: Dispatched = yield partial(take_events, hinted, self.hungry(), self.place, room)
         whole = self.accept(taken.fresh) and len(taken.fresh) < max(room, 1)
@@ -250,20 +254,24 @@ class Drain:
             # Nobody else may have heard of these either.
             yield partial(wakeup.send, self.loop)
         self.undispatched = taken.events >= DISPATCH_LEAST
-        reads = thorough or not whole or taken.elsewhere or (hinted and not taken.events)
-        if reads:
-            self.pace.read()
-            wanting: list[Wanting] = yield due.webhooks_with_due_work
-            wanting = [one for one in wanting if self.mine(one.webhook_id) and one.webhook_id not in self.slow]
-            missing = [one.webhook_id for one in wanting if one.webhook_id not in self.leases]
-            if missing:
-                self.leases.add((yield partial(self.leases.ask, missing)))
-            yield from self.read(self.quotas(wanting))
+        after = not before and (thorough or not whole or taken.elsewhere or (hinted and not taken.events))
+        if after:
+            yield from self.reads()
         more = any(lane.more and lane.quota() > 0 for lane in self.lanes.values())
         # What was heard of may have been dispatched by others, also beside what was not.
-        untold = hinted and self.place[1] > 1 and not reads
+        untold = hinted and self.place[1] > 1 and not after
         self.found = more or self.undispatched or taken.elsewhere or untold
         self.looking = False
+
+    def reads(self) -> Course:
+        """The course of reading due deliveries, of all webhooks that this engine serves or may begin to serve."""
+        self.pace.read()
+        wanting: list[Wanting] = yield due.webhooks_with_due_work
+        wanting = [one for one in wanting if self.mine(one.webhook_id) and one.webhook_id not in self.slow]
+        missing = [one.webhook_id for one in wanting if one.webhook_id not in self.leases]
+        if missing:
+            self.leases.add((yield partial(self.leases.ask, missing)))
+        yield from self.read(self.quotas(wanting))
 
     def waiting(self) -> dict[int, int]:
         """How many deliveries wait to be started, by organisation."""
@@ -343,6 +351,7 @@ class Drain:
             if one.behind is None or one.behind in lane.held:
                 lane.held.add(one.id)
                 lane.waiting.append(one)
+                lane.loaded = True
             else:
                 passed.add(one.webhook_id)
         for webhook_id, quota in quotas:
@@ -539,6 +548,10 @@ class Drain:
                 self.release(lane, result.delivery)
                 lane.forget_followers(result.delivery)
             elif result.delivery.attempt_count and result.delivery.blocks:
+                self.freed = True
+            if lane.loaded and not lane.held:
+                # Reading left out what was due before the head of its conversation.
+                lane.loaded = False
                 self.freed = True
             if not result.outcome.ok:
                 log.info(

@@ -68,6 +68,8 @@ class Lane:
     held: set[int] = field(default_factory=set)
     #: Where reading goes on.
     after: tuple[str, int] = START
+    #: Some of what is held was read, not taken as it was made.
+    loaded: bool = False
     #: More is due than is held.
     more: bool = False
     #: Reading goes on from there; False once it has begun at the start again, or was told to.

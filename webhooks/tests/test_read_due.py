@@ -66,6 +66,15 @@ def test_more_than_fits_in_one_reading_arrives_once_and_in_order(acme: Cast, end
     assert not Delivery.objects.filter(webhook=webhook).exclude(state="delivered", attempt_count=1).exists()
 
 
+def test_what_is_due_before_the_head_of_its_lane_follows_it_at_once(acme: Cast, endpoint: Endpoint) -> None:
+    make_webhook(acme, callback_url=endpoint.url)
+    record_events(acme, 2, conversations=1)
+    first, second = Delivery.objects.order_by("seq")
+    Delivery.objects.filter(pk=second.pk).update(next_attempt_at=first.next_attempt_at - timedelta(minutes=1))
+    deliver()
+    assert arrived(endpoint) == [first.event_id, second.event_id]
+
+
 def test_order_does_not_rest_on_the_times_at_which_deliveries_are_due(acme: Cast, endpoint: Endpoint) -> None:
     """Clocks jump, and what was held is due later than what came after it."""
     make_webhook(acme, callback_url=endpoint.url)
