@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC
 from typing import Any, TypeVar, cast
 
 from django.db import connections, router, transaction
@@ -21,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from conversations.models import Channel, Contact, Conversation, Event, Queue, Status
 from core.actors import current_actor
 from core.clock import now
-from core.statements import execute
+from core.statements import execute, instant
 from core.trace import current_trace
 from organisations.models import Organisation, User
 
@@ -214,9 +213,7 @@ def record(conversation: Conversation, changes: Sequence[Change], *, message: bo
         seq, at, *stands, ids = _row(connection, _TAKE_AND_INSERT, parameters, conversation.pk)
     else:
         seq, at, *stands = _row(connection, _TAKE, parameters, conversation.pk)
-    if at.tzinfo is None:
-        # SQLite keeps no time zone; what Django stores there is UTC.
-        at = at.replace(tzinfo=UTC)
+    at = instant(at)
     conversation.event_seq, conversation.last_event_at, conversation.updated_at = seq, at, at
     if message:
         conversation.last_message_at = at

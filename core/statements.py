@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -26,6 +27,11 @@ def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any
         with Cursor(connection.connection) as prepared:
             prepared.execute(text, parameters, prepare=True)
             return prepared.fetchall() if prepared.description else []
+
+
+def instant(value: datetime) -> datetime:
+    """A point in time that `execute` gives, aware: what Django makes of SQLite's columns is UTC and does not say so."""
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 def qmarks(text: str) -> str:

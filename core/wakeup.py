@@ -61,7 +61,7 @@ def _send_once(name: str, mark: _Mark) -> None:
 
 
 def send(name: str, topic: str = "") -> None:
-    """Wake the loop now. Never raises: the rows are there, and polls find them."""
+    """Wake the loop now, outside of a transaction. Never raises: the rows are there, and polls find them."""
     try:
         connection = connections[DEFAULT_DB_ALIAS]
         if settings.BROKER_URL:

@@ -44,6 +44,20 @@ def test_a_save_from_the_shell_is_told_as_the_systems(acme: Cast) -> None:
     assert event.data["queue"] == {"id": str(acme.queue.pk), "name": "Billing"}
 
 
+def test_an_instance_that_is_behind_tells_what_stands_in_the_row(acme: Cast) -> None:
+    behind = Conversation.objects.get(pk=acme.conversation.pk)
+    acme.conversation.queue = acme.queue
+    acme.conversation.save()
+    assert behind.queue_id is None
+    with transaction.atomic():
+        told = record(behind, [Change("setStatus", {"status": name, "statusId": "1"}) for name in ("a", "b")])
+    stored = list(Event.objects.filter(pk__in=[event.pk for event in told]).order_by("seq"))
+    assert stored == told
+    assert [event.seq for event in stored] == [newest(acme.conversation).seq - 1, newest(acme.conversation).seq]
+    for event in (*stored, *told):
+        assert event.data["queue"] == {"id": str(acme.queue.pk), "name": "Billing"}
+
+
 def test_all_changes_of_one_save_share_a_moment_and_a_snapshot(acme: Cast) -> None:
     conversation = acme.conversation
     conversation.refresh_from_db()

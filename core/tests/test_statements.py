@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
+from django.conf import settings
 from django.db import DataError, connection, transaction
 from django.db.transaction import TransactionManagementError
 
@@ -55,3 +60,19 @@ def test_behind_pgbouncer_it_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None
     assert execute(connection, statement, [1]) == [("not kept", 1)]
     count = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s"
     assert execute(connection, count, ["SELECT 'not kept'%"]) == [(0,)]
+
+
+@pytest.mark.parametrize(("pgbouncer", "allowed"), [("0", True), ("1", False)])
+def test_whether_plans_are_kept_is_a_setting(pgbouncer: str, allowed: bool) -> None:
+    database = {"DATABASE_URL": "postgres://webio@127.0.0.1/webio", "DATABASE_PGBOUNCER": pgbouncer, "DEMO": "1"}
+    told = "from webio.settings import DATABASES; print('prepare_threshold' in DATABASES['default']['OPTIONS'])"
+    done = subprocess.run(
+        [sys.executable, "-c", told],
+        env={**os.environ, **database},
+        cwd=settings.BASE_DIR,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"{allowed}\n"

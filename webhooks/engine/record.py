@@ -12,6 +12,7 @@ from django.db import transaction
 
 from core.clock import now
 from core.outbound import Outcome
+from core.statements import instant
 from webhooks.engine import sql, tally
 from webhooks.engine.breaker import Health
 from webhooks.engine.due import Due
@@ -226,7 +227,10 @@ def _lock_webhooks(results: Sequence[Result], moment: datetime) -> list[Health]:
     lock = "FOR NO KEY UPDATE" if sql.vendor() == "postgresql" else ""
     statement = _WEBHOOKS.format(asked=sql.among("id"), failing=sql.among("id"), lock=lock)
     rows = sql.run(statement, [sql.numbers(asked), sql.numbers(failing), sql.moment(moment - NOTE_EVERY)])
-    return [Health(pk, count, sql.instant(since), sql.instant(until), level) for pk, count, since, until, level in rows]
+    return [
+        Health(pk, count, since and instant(since), until and instant(until), level)
+        for pk, count, since, until, level in rows
+    ]
 
 
 def _note_health(

@@ -122,11 +122,6 @@ def text(value: datetime | None) -> str | None:
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
 
-def instant(value: datetime | None) -> datetime | None:
-    """A point in time as a column gives it, aware: what Django makes of SQLite's columns tells no time zone."""
-    return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
-
-
 def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """`core.statements.execute` with `{table}` names filled in."""
     return execute(connections[DEFAULT_DB_ALIAS], sql.format(**TABLES), parameters)
