@@ -29,7 +29,7 @@ from core.models import Slot
 
 log = logging.getLogger("webio.loops")
 
-#: How long a slice runs, seconds. With a request's deadline and a flush it stays below the task time-out of 60.
+#: How long a slice runs, seconds, where the loop does not say: well below the task time-out of 60.
 SLICE_SECONDS = 20.0
 #: A slot whose holder was silent for this long is free, and how often the holder speaks.
 LEASE = timedelta(seconds=10)
@@ -42,13 +42,15 @@ QUEUED = timedelta(seconds=15)
 class Loop:
     """A loop: its name, the dotted path of its django-q task, the cluster it runs in and how many run at once.
 
-    One that has nothing to do for long says that none should run.
+    One that has nothing to do for long says that none should run. Between two slices nobody works for a moment, so a
+    loop that is never to be late has longer ones.
     """
 
     name: str
     task: str
     cluster: str
     slots: Callable[[], int]
+    slice_seconds: float | None = None
 
 
 LOOPS: dict[str, Loop] = {}
@@ -202,7 +204,7 @@ def _acquire(name: str) -> Run | None:
     free = Slot.objects.filter(_over("lease_until", moment, LEASE), name=name, number__lt=wanted)
     for pk in list(free.values_list("pk", flat=True)):
         if free.filter(pk=pk).update(holder=holder, lease_until=moment + LEASE, queued_until=moment):
-            return Run(name, pk, holder, time.monotonic() + SLICE_SECONDS)
+            return Run(name, pk, holder, time.monotonic() + (LOOPS[name].slice_seconds or SLICE_SECONDS))
     return None
 
 

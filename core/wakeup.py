@@ -93,7 +93,7 @@ class Waiter:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        #: What the wake-ups of the latest question were about.
+        #: What the latest wake-ups were about.
         self.topics: set[str] = set()
         self._connection: Any = None
         self._pubsub: Any = None
@@ -138,9 +138,9 @@ class Waiter:
         """Whether there was a wake-up since the last question. Raises when the connection is gone."""
         if self._version is not None:
             version = self._data_version()
-            changed = version != self._version
-            self._version = version
-            self.topics = {""} if changed else set()
+            if version == self._version:
+                return False
+            self._version, self.topics = version, {""}
         elif self._pubsub is not None:
             self.topics = set()
             while (message := self._pubsub.get_message(timeout=0)) is not None:
@@ -148,6 +148,18 @@ class Waiter:
         else:
             self.topics = {notice.payload for notice in self._connection.notifies(timeout=0)}
         return bool(self.topics)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a wake-up, at most so long, where there is no descriptor: ask again and again.
+
+        Returns whether there was one.
+        """
+        until = time.monotonic() + seconds
+        while not self.woken():
+            if (left := until - time.monotonic()) <= 0:
+                return False
+            time.sleep(min(left, SQLITE_POLL))
+        return True
 
     def close(self) -> None:
         """Stop listening."""

@@ -12,10 +12,13 @@ class WebhooksConfig(AppConfig):
         from organisations import navigation
         from organisations.roles import Permission
         from webhooks import event_types, metrics, replay, replaying, retention, signals  # noqa: F401
-        from webhooks.tasks import install_schedules
+        from webhooks.tasks import SLICE_SECONDS, install_schedules
 
         post_migrate.connect(install_schedules, dispatch_uid="webhooks.install_schedules")
-        loops.register(loops.Loop(signals.LOOP, "webhooks.tasks.drain", "deliveries", lambda: settings.DELIVERY_DRAINS))
+        drains = loops.Loop(
+            signals.LOOP, "webhooks.tasks.drain", "deliveries", lambda: settings.DELIVERY_DRAINS, SLICE_SECONDS
+        )
+        loops.register(drains)
         loops.register(loops.Loop(replay.LOOP, "webhooks.tasks.replay", "webio", replaying.wanted))
         navigation.register(
             *(

@@ -22,6 +22,9 @@ from webhooks.stranded import settle_stranded
 #: The garbage collector looks at new objects when there are so many, and threads change after so long, seconds.
 COLLECT_AFTER = 20_000
 SWITCH_SECONDS = 0.0005
+#: How long a slice of the engine runs, seconds. With what it then still waits for it stays below the time-out of the
+#: `deliveries` cluster.
+SLICE_SECONDS = 60.0
 SWEEP = "webhooks.tasks.sweep"
 
 
@@ -30,9 +33,9 @@ def _settle_down() -> None:
     """Make a process an engine's, once.
 
     What is loaded by now stays, so the garbage collector need not go through it again and again: that was a tenth of
-    the engine's time. And its two threads (`webhooks.engine.desk`) shall not wait 5 ms for each other.
+    the engine's time. Nor once more now: that would take longer than sending a thousand deliveries. And its two threads
+    (`webhooks.engine.desk`) shall not wait 5 ms for each other.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     sys.setswitchinterval(SWITCH_SECONDS)

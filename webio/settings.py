@@ -167,8 +167,17 @@ Q_CLUSTER: dict[str, Any] = {
     "log_level": "WARNING",
     "label": "Tasks",
     "ALT_CLUSTERS": {
-        # Drains wait while idle: in a cluster of their own they keep nobody else waiting.
-        "deliveries": {"workers": DELIVERY_DRAINS, "queue_limit": 2, "recycle": 500, "scheduler": False},
+        # Drains wait while idle: in a cluster of their own they keep nobody else waiting. A slice of theirs and what it
+        # then still waits for stay below the time-out.
+        "deliveries": {
+            "workers": DELIVERY_DRAINS,
+            "queue_limit": 2,
+            "recycle": 500,
+            "scheduler": False,
+            "timeout": 90,
+            "retry": 180,
+            "poll": 0.2,
+        },
     },
 }
 if BROKER_URL:

@@ -203,6 +203,17 @@ def test_a_run_goes_on_until_its_slice_is_over(slots: list[int], monkeypatch: py
     assert time.monotonic() - began >= 0.2
 
 
+def test_a_loop_may_have_longer_slices(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "SLICE_SECONDS", 0.01)
+    loop = Loop(NAME, "core.tests.test_loops.turn", CLUSTER, lambda: 1, slice_seconds=30.0)
+    monkeypatch.setattr(loops, "LOOPS", {NAME: loop})
+    loops.ensure(NAME)
+    with loops.hold(NAME) as run:
+        assert run is not None
+        time.sleep(0.02)
+        assert run.go_on()
+
+
 def test_going_on_renews_the_lease(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     slots[0] = 1
     loops.ensure(NAME)

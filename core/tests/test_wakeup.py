@@ -99,6 +99,17 @@ def test_a_commit_wakes_and_once(way: str, listen: Callable[..., Waiter]) -> Non
     assert not heard(waiter, 0.1)
 
 
+def test_waiting_ends_with_a_wake_up_or_when_the_time_is_over(way: str, listen: Callable[..., Waiter]) -> None:
+    waiter = listen()
+    began = time.monotonic()
+    assert not waiter.wait(0.05)
+    assert 0.05 <= time.monotonic() - began < 1.0
+    write()
+    wake(NAME)
+    assert waiter.wait(2.0)
+    assert time.monotonic() - began < 2.0
+
+
 def test_outside_of_a_transaction_it_wakes_at_once(way: str, listen: Callable[..., Waiter]) -> None:
     waiter = listen()
     write()
