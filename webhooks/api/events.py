@@ -26,6 +26,7 @@ from organisations.models import ApiKey
 from webhooks import waiting
 from webhooks.api import examples
 from webhooks.api.serializers import EventsShape
+from webhooks.engine.dispatch import settle_positions
 from webhooks.payloads import standard
 
 log = logging.getLogger("webio.waiting")
@@ -98,7 +99,9 @@ class EventsView(ApiView):
         if cursor is None:
             return 0
         if cursor == LATEST:
-            return Event.objects.filter(organisation=self.organisation).aggregate(last=Max("position"))["last"] or 0
+            last = Event.objects.filter(organisation=self.organisation).aggregate(last=Max("position"))["last"] or 0
+            settle_positions()
+            return last
         try:
             return int(self._signer.unsign(cursor))
         except (signing.BadSignature, ValueError):
@@ -109,9 +112,10 @@ class EventsView(ApiView):
         rows = Event.objects.filter(organisation=self.organisation, position__gt=position, type__in=EVENT_TYPES)
         found = list(rows.order_by("position")[: limit + 1])
         given = found[:limit]
-        return self._page(
-            given[-1].position or 0 if given else position, [standard(event) for event in given], len(found) > limit
-        )
+        if given:
+            settle_positions()
+            position = given[-1].position or 0
+        return self._page(position, [standard(event) for event in given], len(found) > limit)
 
     def _page(self, position: int, results: list[dict[str, Any]], more: bool = False) -> dict[str, Any]:
         return {"next": self._signer.sign(str(position)), "more": more, "results": results}

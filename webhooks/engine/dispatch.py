@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from django.db import transaction
@@ -17,10 +18,18 @@ BATCH = 1000
 
 _NUMBER = """
 WITH batch AS (
-    SELECT id, row_number() OVER (ORDER BY id) AS number
-    FROM (SELECT id FROM {event} WHERE position IS NULL ORDER BY id LIMIT %s) AS undispatched
+    SELECT id, row_number() OVER (ORDER BY id) AS number FROM ({chosen}) AS undispatched
 )
 UPDATE {event} SET position = %s + batch.number FROM batch WHERE {event}.id = batch.id
+"""
+
+_OLDEST = "SELECT id FROM {event} WHERE position IS NULL ORDER BY id LIMIT %s"
+
+#: Of the oldest first those of organisations whose home is here: their deliveries need not be read again.
+_OWN_FIRST = """
+SELECT id
+FROM (SELECT id, organisation_id FROM {event} WHERE position IS NULL ORDER BY id LIMIT %s) AS oldest
+ORDER BY organisation_id %% %s <> %s, id LIMIT %s
 """
 
 _FAN_OUT = """
@@ -50,66 +59,87 @@ ON CONFLICT DO NOTHING
 #: time; for the rest of a transaction it shall go through the index in order and stop.
 _IN_ORDER = "set_config('enable_bitmapscan', 'off', true)"
 
+#: Nor does dispatching wait for the disk: what a crash of the server takes back is dispatched again, and sent again
+#: under the same id. Outcomes do wait, and with them what was dispatched before; so does who tells positions.
+_NO_DISK = "set_config('synchronous_commit', 'off', true)"
+
 #: All of it in one round trip. What stands in a lane is looked up in the state before the statement, so the deliveries
 #: made by it do not count. Events are joined from their table, by its key: how many `numbered` has PostgreSQL does not
 #: know when it plans, and it might go through all of them for each delivery.
 _ALL_POSTGRESQL = f"""
-{_NUMBER.replace("UPDATE", ", numbered AS (UPDATE", 1)} RETURNING
+{_NUMBER.replace("{chosen}", _OWN_FIRST).replace("UPDATE", ", numbered AS (UPDATE", 1)} RETURNING
     {{event}}.id, {{event}}.organisation_id, {{event}}.type, {{event}}.conversation_id, {{event}}.seq
 ), counted AS (
     UPDATE {{sequence}} SET value = value + (SELECT count(*) FROM numbered) WHERE name = %s
 ), made AS (
 {_FAN_OUT} RETURNING *
 )
-SELECT counts.taken, fresh.*
-FROM (SELECT count(*) AS taken FROM numbered) AS counts LEFT JOIN (
+SELECT counts.taken, counts.others, fresh.*
+FROM (
+    SELECT count(*) AS taken, ARRAY(
+        SELECT DISTINCT webhook_id FROM made WHERE state = 'pending' AND webhook_id <> ALL(%s::bigint[])
+    ) AS others
+    FROM numbered
+) AS counts LEFT JOIN (
     SELECT {due.COLUMNS}
     FROM (
         SELECT d.*, {due.BEHIND} AS behind FROM made AS d
-        WHERE d.state = 'pending' AND d.webhook_id %% %s = %s ORDER BY d.id LIMIT %s
+        WHERE d.state = 'pending' AND d.webhook_id = ANY(%s::bigint[]) ORDER BY d.id LIMIT %s
     ) AS due JOIN {{event}} AS event ON event.id = due.event_id
     ORDER BY due.id
 ) AS fresh ON true
 """
 
-_TAKEN_SQLITE = """
-SELECT json_group_array(id) FROM (SELECT id FROM {event} WHERE position IS NULL ORDER BY id LIMIT %s)
-"""
+_TAKEN_SQLITE = f"SELECT json_group_array(id) FROM ({_OLDEST})"
 _LATEST_SQLITE = "SELECT COALESCE(MAX(id), 0) FROM {delivery}"
 _MADE_SQLITE = f"""
 SELECT json_group_array(json_array({due.COLUMNS}))
 FROM (
     SELECT d.*, {due.BEHIND.replace("WHERE", "WHERE b.id < %s AND", 1)} AS behind FROM {{delivery}} AS d
-    WHERE d.id >= %s AND d.state = 'pending' AND d.webhook_id %% %s = %s ORDER BY d.id LIMIT %s
+    WHERE d.id >= %s AND d.state = 'pending' AND {{wanted}} ORDER BY d.id LIMIT %s
 ) AS due JOIN {{event}} AS event ON event.id = due.event_id
+"""
+_OTHERS_SQLITE = """
+SELECT json_group_array(DISTINCT webhook_id) FROM {delivery} AS d
+WHERE d.id >= %s AND d.state = 'pending' AND NOT {wanted}
 """
 
 
 @dataclass(slots=True)
 class Dispatched:
-    """How many events were taken, and deliveries made of them that may be sent at once, in order."""
+    """How many events were taken, deliveries made of them that may be sent at once, in order, and the webhooks that
+    have further ones."""
 
     events: int = 0
     fresh: list[Due] = field(default_factory=list)
+    others: list[int] = field(default_factory=list)
     #: Somebody else is taking events at this moment.
     elsewhere: bool = False
 
 
-def dispatch(limit: int = BATCH, *, wait: bool = False, place: tuple[int, int] = (0, 1), room: int = 0) -> Dispatched:
+def dispatch(
+    limit: int = BATCH,
+    *,
+    wait: bool = False,
+    place: tuple[int, int] = (0, 1),
+    wanted: Collection[int] = (),
+    room: int = 0,
+) -> Dispatched:
     """Take up to `limit` events that nobody has taken.
 
     Ids commit out of order, so "newer than the last seen" would skip a late commit for ever; what has no position yet
     cannot be missed. One process at a time numbers events: on PostgreSQL others find the counter locked, and leave it
-    to that one or, with `wait`, wait until it is done; SQLite has one writer anyway. Up to `room` new deliveries, of
-    webhooks whose id leaves the rest `place[0]` when divided by `place[1]`, are given back as if read.
+    to that one or, with `wait`, wait until it is done; SQLite has one writer anyway. Organisations whose id leaves the
+    rest `place[0]` when divided by `place[1]` come first. Up to `room` new deliveries of the `wanted` webhooks are
+    given back as if read.
     """
     with transaction.atomic():
         counter = _counter(wait)
         if counter is None:
             return Dispatched(elsewhere=True)
         if sql.vendor() == "postgresql":
-            return _dispatch_postgresql(limit, counter, place, room)
-        return _dispatch_sqlite(limit, counter, place, room)
+            return _dispatch_postgresql(limit, counter, place, wanted, room)
+        return _dispatch_sqlite(limit, counter, wanted, room)
 
 
 def waiting() -> bool:
@@ -117,41 +147,60 @@ def waiting() -> bool:
     return bool(sql.run("SELECT 1 FROM {event} WHERE position IS NULL LIMIT 1", []))
 
 
-def _dispatch_postgresql(limit: int, value: int, place: tuple[int, int], room: int) -> Dispatched:
+def settle_positions() -> None:
+    """Wait until the disk has the positions that can be seen now: called before anybody is told of them.
+
+    A crash of the server would give them to other events, and who goes on behind them would miss those.
+    """
+    if sql.vendor() == "postgresql":
+        # A message to nobody: what writes nothing is committed without waiting.
+        sql.run("SELECT pg_logical_emit_message(true, 'webio', '')", [])
+
+
+def _dispatch_postgresql(
+    limit: int, value: int, place: tuple[int, int], wanted: Collection[int], room: int
+) -> Dispatched:
     moment = sql.moment(now())
+    number, count = place
     statement = (
         _ALL_POSTGRESQL.replace("{now}", "CAST(%s AS timestamptz)")
         .replace("{events}", "numbered")
         .replace("{chosen}", "true")
     )
-    statement = due.in_utc(statement)
-    parameters = [limit, value, POSITIONS, FORMAT_VERSION, moment, moment, place[1], place[0], room]
-    rows = sql.run(statement, parameters)
-    return Dispatched(rows[0][0], [due.made(row[1:]) for row in rows if row[1] is not None])
+    oldest = limit if count == 1 else 2 * limit * count
+    ours = sql.numbers(wanted)
+    parameters = [oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment, moment, ours, ours, room]
+    rows = sql.run(due.in_utc(statement), parameters)
+    return Dispatched(rows[0][0], [due.made(row[2:]) for row in rows if row[2] is not None], rows[0][1])
 
 
-def _dispatch_sqlite(limit: int, value: int, place: tuple[int, int], room: int) -> Dispatched:
+def _dispatch_sqlite(limit: int, value: int, wanted: Collection[int], room: int) -> Dispatched:
     taken = sql.run_whole(_TAKEN_SQLITE, [limit])
     if not taken:
         return Dispatched()
-    sql.run(_NUMBER, [limit, value])
+    sql.run(_NUMBER.replace("{chosen}", _OLDEST), [limit, value])
     Sequence.objects.filter(name=POSITIONS).update(value=value + len(taken))
     moment = sql.moment(now())
     fan_out = _FAN_OUT.replace("{now}", "%s").replace("{events}", "{event}").replace("{chosen}", sql.among("event.id"))
     ((latest,),) = sql.run(_LATEST_SQLITE, [])
     sql.run(fan_out, [FORMAT_VERSION, moment, moment, sql.numbers(taken)])
-    if not room:
-        return Dispatched(len(taken))
-    first = latest + 1
-    rows = sql.run_whole(due.in_utc(_MADE_SQLITE), [first, first, place[1], place[0], room])
-    return Dispatched(len(taken), [due.made(row) for row in due.in_order(rows)])
+    first, ours = latest + 1, sql.numbers(wanted)
+    condition = sql.among("d.webhook_id")
+    others = sql.run_whole(_OTHERS_SQLITE.replace("{wanted}", condition), [first, ours])
+    made = due.in_utc(_MADE_SQLITE.replace("{wanted}", condition))
+    rows = sql.run_whole(made, [first, first, ours, room]) if room else []
+    return Dispatched(len(taken), [due.made(row) for row in due.in_order(rows)], others)
 
 
 def _counter(wait: bool) -> int | None:
     """Lock the counter. Returns the last position given, None when somebody else holds the counter."""
     read = "SELECT value FROM {sequence} WHERE name = %s"
     if sql.vendor() == "postgresql":
-        read = read.replace("value", f"value, {_IN_ORDER}") + " FOR NO KEY UPDATE" + ("" if wait else " SKIP LOCKED")
+        read = (
+            read.replace("value", f"value, {_IN_ORDER}, {_NO_DISK}")
+            + " FOR NO KEY UPDATE"
+            + ("" if wait else " SKIP LOCKED")
+        )
     rows = sql.run(read, [POSITIONS])
     if not rows and Sequence.objects.get_or_create(name=POSITIONS)[1]:
         rows = sql.run(read, [POSITIONS])

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import cast
 
-from django.db import DataError, IntegrityError
+from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, connections
 
 from core import wakeup
 from core.clock import now
@@ -81,7 +81,8 @@ class Drain:
 
     def __init__(self, slot: int = 0, desk: Inline | None = None) -> None:
         self.slot = slot
-        self.desk = desk or Inline()
+        self.inline = Inline()
+        self.desk = desk or self.inline
         self.stream = Stream(connections=IN_FLIGHT)
         if (bell := self.desk.fileno()) is not None:
             self.stream.watch(bell)
@@ -113,6 +114,8 @@ class Drain:
         self.freed = False
         #: This engine's number, from 0, and how many there are.
         self.place = (0, 1)
+        #: Which engine should serve a webhook, of those that are known (`webhooks.engine.due.Wanting`).
+        self.homes: dict[int, int] = {}
         #: Webhooks to be left to others when nothing of theirs is under way any more; those that are slow at the end.
         self.leaving: set[int] = set()
         self.slow: set[int] = set()
@@ -126,6 +129,8 @@ class Drain:
         if descriptor is not None:
             self.stream.watch(descriptor)
         self.loop = waiter.name
+        # Before anything is sent: of what a crash of the database takes back nothing may be told over a new connection.
+        self.desk.follow(connect())
         place_at, place_after = 0.0, PLACE_SOONEST
         while run.go_on() or self.linger(run):
             moment = time.monotonic()
@@ -148,15 +153,19 @@ class Drain:
                 else:
                     soonest = next_look - moment
             soonest = min(soonest, self.start())
-            self.collect(min(soonest, waiter.poll_seconds if self.quiet() else FLUSH_SECONDS))
-            if waiter.woken():
+            if descriptor is None and self.idle():
+                woken = waiter.wait(soonest)
+            else:
+                self.collect(min(soonest, waiter.poll_seconds if self.quiet() else FLUSH_SECONDS))
+                woken = waiter.woken()
+            if woken:
                 self.hear(waiter.topics)
         self.finish()
         return self.sent
 
     def idle(self) -> bool:
-        """Nothing is under way and nothing waits to be written."""
-        return not (self.stream.in_flight or self.results or self.writing)
+        """Nothing is under way, nothing waits to be written, and the database is asked nothing."""
+        return not (self.stream.in_flight or self.results or self.writing or self.desk.busy)
 
     def quiet(self) -> bool:
         """The same, but for what does not answer."""
@@ -222,9 +231,9 @@ class Drain:
             self.leases.give_up(done)
 
     def mine(self, webhook_id: int) -> bool:
-        """Whether this engine is the one that should serve the webhook."""
+        """Whether this engine is the one that should serve the webhook, as far as is known."""
         number, count = self.place
-        return webhook_id % count == number
+        return self.homes.get(webhook_id, number) % count == number
 
     def lane(self, webhook_id: int) -> Lane:
         """What is held for a webhook."""
@@ -238,7 +247,9 @@ class Drain:
         """
         self.freed = False
         self.looking = True
-        self.desk.follow(self.looks(hinted, thorough))
+        # A thread of its own takes longer to begin than the database to answer, and nothing else waits.
+        desk = self.inline if self.idle() else self.desk
+        desk.follow(self.looks(hinted, thorough))
 
     def looks(self, hinted: bool, thorough: bool) -> Course:
         """The course of a look."""
@@ -247,9 +258,9 @@ class Drain:
         before = thorough and self.place[1] > 1 and not quiet
         if before:
             yield from self.reads()
-        room = self.room()
-        taken: Dispatched = yield partial(take_events, hinted, self.hungry(), self.place, room)
-        whole = self.accept(taken.fresh) and len(taken.fresh) < max(room, 1)
+        wanted, room = self.room()
+        taken: Dispatched = yield partial(take_events, hinted, self.hungry(), self.place, wanted, room)
+        whole = self.accept(taken.fresh, taken.others) and len(taken.fresh) < max(room, 1)
         if taken.events and quiet and not hinted and self.place[1] > 1 and self.loop:
             # Nobody else may have heard of these either.
             yield partial(wakeup.send, self.loop)
@@ -267,6 +278,7 @@ class Drain:
         """The course of reading due deliveries, of all webhooks that this engine serves or may begin to serve."""
         self.pace.read()
         wanting: list[Wanting] = yield due.webhooks_with_due_work
+        self.homes.update((one.webhook_id, one.home) for one in wanting)
         wanting = [one for one in wanting if self.mine(one.webhook_id) and one.webhook_id not in self.slow]
         missing = [one.webhook_id for one in wanting if one.webhook_id not in self.leases]
         if missing:
@@ -281,13 +293,21 @@ class Drain:
                 found[lane.organisation_id] = found.get(lane.organisation_id, 0) + len(lane.waiting)
         return found
 
-    def room(self) -> int:
-        """How many deliveries just made `accept` could take."""
-        wanted = sum(max(0, lane.quota()) for lane in self.lanes.values() if lane.settled)
-        return max(0, min(wanted, AHEAD - sum(self.waiting().values())))
+    def room(self) -> tuple[list[int], int]:
+        """The webhooks of which `accept` could take deliveries just made, and how many."""
+        quotas = {pk: lane.quota() for pk, lane in self.lanes.items() if lane.settled and self.serves(pk)}
+        wanted = {pk: quota for pk, quota in quotas.items() if quota > 0}
+        return list(wanted), max(0, min(sum(wanted.values()), AHEAD - sum(self.waiting().values())))
 
-    def accept(self, fresh: list[Due]) -> bool:
-        """Take deliveries just made, except where reading has to decide. Returns whether all were taken."""
+    def serves(self, webhook_id: int) -> bool:
+        """Whether this engine may read the webhook's deliveries and send them."""
+        return webhook_id in self.leases and webhook_id not in self.leaving
+
+    def accept(self, fresh: list[Due], others: list[int]) -> bool:
+        """Take deliveries just made, except where reading has to decide; `others` are webhooks with further ones.
+
+        Returns whether that was all there is for this engine.
+        """
         whole = True
         waiting = self.waiting()
         latest: dict[tuple[int, int], int] = {}
@@ -298,8 +318,7 @@ class Drain:
             lane = self.lane(one.webhook_id)
             if (
                 lane.settled
-                and one.webhook_id in self.leases
-                and one.webhook_id not in self.leaving
+                and self.serves(one.webhook_id)
                 and (one.behind is None or one.behind in lane.held)
                 and lane.quota() > 0
                 and waiting.get(one.organisation_id, 0) < AHEAD // 4
@@ -310,6 +329,9 @@ class Drain:
             else:
                 lane.more = True
                 whole = False
+        for webhook_id in filter(self.mine, others):
+            self.lane(webhook_id).more = True
+            whole = False
         return whole
 
     def quotas(self, wanting: list[Wanting]) -> list[tuple[int, int]]:
@@ -320,7 +342,7 @@ class Drain:
         for one in wanting:
             lane = self.lane(one.webhook_id)
             lane.settle(one)
-            lane.more = one.webhook_id in self.leases and one.webhook_id not in self.leaving
+            lane.more = self.serves(one.webhook_id)
             quota = lane.quota()
             if quota > 0 and lane.more:
                 by_organisation.setdefault(one.organisation_id, []).append((one.webhook_id, quota))
@@ -598,12 +620,17 @@ class Drain:
         self.stream.close()
 
 
-def take_events(hinted: bool, wait: bool, place: tuple[int, int], room: int) -> Dispatched:
-    """Dispatch events, if there are any: about as many as all engines have room for, or their deliveries would have to
-    be read again."""
+def connect() -> Course:
+    """The course of connecting with the database."""
+    yield lambda: connections[DEFAULT_DB_ALIAS].ensure_connection()
+
+
+def take_events(hinted: bool, wait: bool, place: tuple[int, int], wanted: list[int], room: int) -> Dispatched:
+    """Dispatch events, if there are any: about as many as there is room for, or their deliveries would have to be read
+    again."""
     if hinted or dispatch.waiting():
-        limit = min(dispatch.BATCH, max(DISPATCH_LEAST, room * place[1]))
-        return dispatch.dispatch(limit, wait=wait, place=place, room=room)
+        limit = min(dispatch.BATCH, max(DISPATCH_LEAST, room))
+        return dispatch.dispatch(limit, wait=wait, place=place, wanted=wanted, room=room)
     return Dispatched()
 
 

@@ -29,7 +29,12 @@ WITH RECURSIVE pending(webhook_id) AS (
     )
     FROM pending WHERE pending.webhook_id IS NOT NULL
 )
-SELECT webhook.id, webhook.organisation_id, webhook.breaker_level, webhook.rate_limit, webhook.rate_seconds,
+SELECT webhook.id, webhook.organisation_id,
+       webhook.organisation_id + (
+           SELECT COUNT(*) FROM {webhook} AS older
+           WHERE older.organisation_id = webhook.organisation_id AND older.id < webhook.id
+       ),
+       webhook.breaker_level, webhook.rate_limit, webhook.rate_seconds,
        {idle_seconds}, webhook.retry_delays
 FROM pending
 JOIN {webhook} AS webhook ON webhook.id = pending.webhook_id
@@ -92,6 +97,8 @@ class Wanting:
 
     webhook_id: int
     organisation_id: int
+    #: Which engine should serve it: its organisation's id, plus 1 for the organisation's second webhook and so on.
+    home: int
     breaker_level: int
     rate_limit: int | None
     rate_seconds: int
@@ -138,8 +145,8 @@ def webhooks_with_due_work() -> list[Wanting]:
         idle = f"(julianday(%s) - julianday({latest})) * 86400.0"
     rows = sql.run(_WEBHOOKS_WITH_DUE_WORK.replace("{idle_seconds}", idle), [moment, moment, moment])
     return [
-        Wanting(pk, organisation_id, level, limit, seconds, idle_seconds, None if delays is None else _list(delays))
-        for pk, organisation_id, level, limit, seconds, idle_seconds, delays in rows
+        Wanting(pk, owner, home, level, limit, seconds, idle_seconds, None if delays is None else _list(delays))
+        for pk, owner, home, level, limit, seconds, idle_seconds, delays in rows
     ]
 
 

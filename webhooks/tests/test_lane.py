@@ -108,7 +108,7 @@ def test_what_waits_for_retry_room_is_not_overtaken_in_its_conversation() -> Non
 
 def test_a_rate_limit_spreads_requests() -> None:
     lane = Lane()
-    lane.settle(Wanting(1, 1, 0, 10, 1, None, None))
+    lane.settle(Wanting(1, 1, 1, 0, 10, 1, None, None))
     moment = time.monotonic()
     started = 0
     for tick in range(300):
@@ -121,7 +121,7 @@ def test_a_rate_limit_spreads_requests() -> None:
 
 def test_an_engine_goes_on_with_a_rate_limit_where_the_one_before_left_off() -> None:
     lane = Lane()
-    lane.settle(Wanting(1, 1, 0, 1, 60, 20.0, None))
+    lane.settle(Wanting(1, 1, 1, 0, 1, 60, 20.0, None))
     assert 39.0 <= lane.wait(time.monotonic()) <= 40.0
 
 
