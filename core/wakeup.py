@@ -1,27 +1,35 @@
 """Wake-ups: a hint that rows have been committed. Losing one costs a moment, since every loop also polls.
 
 Who waits hears of a commit by LISTEN/NOTIFY on PostgreSQL, by Redis when it is the broker, and on SQLite by asking
-`PRAGMA data_version`, which changes when another connection has committed and costs a microsecond.
+`PRAGMA data_version`, which changes when another connection has committed and costs some microseconds. It is asked when
+the kernel tells that the write-ahead log has been written to (inotify(7)), else every few milliseconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import sqlite3
 import time
 from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from inotify_simple import INotify, flags
 
 from core import loops
 from core.statements import execute
 
 log = logging.getLogger("webio.wakeup")
 
-#: How often SQLite's version is asked while idle, seconds.
+#: How often SQLite's version is asked, seconds: where the kernel tells nothing of writes, and where it does, lest one
+#: of them is committed long after it was told of.
 SQLITE_POLL = 0.005
+SQLITE_POLL_TOLD = 0.05
+#: A write is told of before its commit can be seen: how often the version is then asked, and for how long, seconds.
+SQLITE_SOON = 0.0002
+SQLITE_SOON_FOR = 0.02
 #: A process looks at most this often whether anybody runs the loop it wakes, seconds.
 LOOK_SECONDS = 5.0
 
@@ -88,6 +96,20 @@ def _redis_client() -> Any:
     return _redis
 
 
+def _writes_to(path: str) -> INotify | None:
+    """What becomes readable when a file is written to; None where there is no such file or the kernel tells nothing."""
+    try:
+        writes = INotify()
+    except OSError:
+        return None
+    try:
+        writes.add_watch(path, flags.MODIFY)
+    except OSError:
+        writes.close()
+        return None
+    return writes
+
+
 class Waiter:
     """Waits for the wake-ups of one loop. Start it before the first look at the rows, or a wake-up may fall between."""
 
@@ -98,6 +120,8 @@ class Waiter:
         self._connection: Any = None
         self._pubsub: Any = None
         self._version: int | None = None
+        self._writes: INotify | None = None
+        self._soon_until = 0.0
         database = connections[DEFAULT_DB_ALIAS]
         if settings.BROKER_URL:
             self._pubsub = _redis_client().pubsub(ignore_subscribe_messages=True)
@@ -118,9 +142,11 @@ class Waiter:
             uri = path if path.startswith("file:") else f"file:{path}"
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
             self._version = self._data_version()
+            # Since the question that log is there, and stays while this connection does.
+            self._writes = _writes_to(f"{path}-wal")
 
     def fileno(self) -> int | None:
-        """A descriptor that becomes readable on a wake-up, or None where only asking tells (SQLite)."""
+        """A descriptor that becomes readable on a wake-up, or None where only `wait` and asking tell (SQLite)."""
         if self._version is not None:
             return None
         if self._pubsub is not None:
@@ -150,24 +176,32 @@ class Waiter:
         return bool(self.topics)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a wake-up, at most so long, where there is no descriptor: ask again and again.
-
-        Returns whether there was one.
-        """
+        """Wait for a wake-up, at most so long. Returns whether there was one."""
         until = time.monotonic() + seconds
         while not self.woken():
             if (left := until - time.monotonic()) <= 0:
                 return False
-            time.sleep(min(left, SQLITE_POLL))
+            self._rest(left)
         return True
+
+    def _rest(self, seconds: float) -> None:
+        """Until it is worth asking again, at most so long."""
+        descriptor = self.fileno()
+        if descriptor is not None:
+            select.select([descriptor], [], [], seconds)
+        elif self._writes is None:
+            time.sleep(min(seconds, SQLITE_POLL))
+        elif time.monotonic() < self._soon_until:
+            time.sleep(SQLITE_SOON)
+        elif self._writes.read(timeout=1 + int(min(seconds, SQLITE_POLL_TOLD) * 1000)):
+            self._soon_until = time.monotonic() + SQLITE_SOON_FOR
 
     def close(self) -> None:
         """Stop listening."""
         with contextlib.suppress(Exception):
-            if self._pubsub is not None:
-                self._pubsub.close()
-            if self._connection is not None:
-                self._connection.close()
+            for one in (self._pubsub, self._writes, self._connection):
+                if one is not None:
+                    one.close()
 
     def _data_version(self) -> int:
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]

@@ -8,7 +8,6 @@ organisations that wait looked at. Without any wake-up it looks twice a second.
 from __future__ import annotations
 
 import logging
-import select
 import threading
 import time
 from concurrent.futures import Future
@@ -152,17 +151,7 @@ class Room:
         """Whether there was a wake-up, waiting for one until it is time to look or somebody's time is over."""
         with self._lock:
             until = min([time.monotonic() + seconds, *(place.until for place in self._places.values())])
-        descriptor = waiter.fileno()
-        while True:
-            left = max(0.0, min(until - time.monotonic(), waiter.poll_seconds))
-            if descriptor is None:
-                time.sleep(left)
-            else:
-                select.select([descriptor], [], [], left)
-            if waiter.woken():
-                return True
-            if time.monotonic() >= until:
-                return False
+        return waiter.wait(max(0.0, until - time.monotonic()))
 
     def _end_late(self) -> None:
         moment = time.monotonic()

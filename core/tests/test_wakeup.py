@@ -6,8 +6,12 @@ import itertools
 import logging
 import os
 import select
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +112,35 @@ def test_waiting_ends_with_a_wake_up_or_when_the_time_is_over(way: str, listen: 
     wake(NAME)
     assert waiter.wait(2.0)
     assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite alone has a log that the kernel can watch")
+@pytest.mark.parametrize(("journal", "most"), [("wal", 12), ("delete", 200)])
+def test_on_sqlite_the_kernel_tells_when_it_is_worth_asking(
+    journal: str, most: int, listen: Callable[..., Waiter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "test.sqlite3"
+    asked: list[float] = []
+    ask = Waiter._data_version
+
+    def counted(waiter: Waiter) -> int:
+        asked.append(time.monotonic())
+        return ask(waiter)
+
+    monkeypatch.setattr(Waiter, "_data_version", counted)
+    monkeypatch.setitem(connection.settings_dict, "NAME", str(path))
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute(f"PRAGMA journal_mode={journal}")
+        other.execute("CREATE TABLE written (number INTEGER)")
+        waiter = listen()
+        asked.clear()
+        assert not waiter.wait(0.4)
+        assert len(asked) <= most
+        for number in range(5):
+            later = threading.Timer(0.05, lambda: other.execute("INSERT INTO written VALUES (1)"))
+            later.start()
+            assert waiter.wait(5.0), number
+            later.join()
 
 
 def test_outside_of_a_transaction_it_wakes_at_once(way: str, listen: Callable[..., Waiter]) -> None:

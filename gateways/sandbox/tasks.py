@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import time
 
 from core.clock import now
@@ -12,8 +11,6 @@ from gateways.sandbox import carrier
 
 LOOP = Loop(name=carrier.KIND, task="gateways.sandbox.tasks.carry", cluster="webio", slots=lambda: 1)
 
-#: A wake-up may come this much late without a report coming late, since every new report is due after `DELAY`.
-LOOK_SECONDS = carrier.DELAY.total_seconds() / 3
 #: The rows are looked at this often even when nobody said anything.
 POLL_SECONDS = 1.0
 
@@ -43,12 +40,4 @@ def rest(waiter: Waiter) -> None:
         # A report made in the meantime is due later than this one: no need to listen.
         time.sleep(min(max((due - now()).total_seconds(), 0.001), POLL_SECONDS))
         return
-    until = time.monotonic() + POLL_SECONDS
-    while (left := until - time.monotonic()) > 0:
-        descriptor = waiter.fileno()
-        if descriptor is None:
-            time.sleep(min(left, LOOK_SECONDS))
-        else:
-            select.select([descriptor], [], [], left)
-        if waiter.woken():
-            return
+    waiter.wait(POLL_SECONDS)
