@@ -140,18 +140,17 @@ class Drain:
                 self.pace.polls = descriptor is not None and self.place[0] == 0
                 place_at = moment + place_after
                 place_after = min(PLACE_SECONDS, 2 * place_after)
-            soonest = WAIT_SECONDS
             if not self.looking:
                 urgent = self.freed or self.starving()
-                next_look = self.pace.next_look(self.quiet(), self.found)
-                if urgent or moment >= next_look:
+                if urgent or moment >= self.pace.next_look(self.quiet(), self.found):
                     thorough = urgent or self.pace.time_to_read(self.found)
                     self.look(self.pace.look() and descriptor is not None, thorough)
                     # What sending takes is read meanwhile.
                     self.directory.endpoints(self.expecting)
                     self.expecting = set()
-                else:
-                    soonest = next_look - moment
+            soonest = WAIT_SECONDS
+            if not self.looking:
+                soonest = max(0.0, self.pace.next_look(self.quiet(), self.found) - moment)
             soonest = min(soonest, self.start())
             if descriptor is None and self.idle():
                 woken = waiter.wait(soonest)
