@@ -90,17 +90,20 @@ FROM (
 ) AS fresh ON true
 """
 
+_WAITING_POSTGRESQL = "SELECT 1 FROM {event} WHERE position IS NULL LIMIT 1"
 _TAKEN_SQLITE = f"SELECT json_group_array(id) FROM ({_OLDEST})"
+#: Left to itself SQLite goes through an index with all events, and through all pending deliveries.
+_WAITING_SQLITE = "SELECT 1 FROM {event} INDEXED BY event_undispatched WHERE position IS NULL LIMIT 1"
 _LATEST_SQLITE = "SELECT COALESCE(MAX(id), 0) FROM {delivery}"
 _MADE_SQLITE = f"""
 SELECT json_group_array(json_array({due.COLUMNS}))
 FROM (
-    SELECT d.*, {due.BEHIND.replace("WHERE", "WHERE b.id < %s AND", 1)} AS behind FROM {{delivery}} AS d
+    SELECT d.*, {due.BEHIND.replace("WHERE", "WHERE b.id < %s AND", 1)} AS behind FROM {{delivery}} AS d NOT INDEXED
     WHERE d.id >= %s AND d.state = 'pending' AND {{wanted}} ORDER BY d.id LIMIT %s
 ) AS due JOIN {{event}} AS event ON event.id = due.event_id
 """
 _OTHERS_SQLITE = """
-SELECT json_group_array(DISTINCT webhook_id) FROM {delivery} AS d
+SELECT json_group_array(DISTINCT webhook_id) FROM {delivery} AS d NOT INDEXED
 WHERE d.id >= %s AND d.state = 'pending' AND NOT {wanted}
 """
 
@@ -144,7 +147,7 @@ def dispatch(
 
 def waiting() -> bool:
     """Whether an event waits to be dispatched: a look at a partial index."""
-    return bool(sql.run("SELECT 1 FROM {event} WHERE position IS NULL LIMIT 1", []))
+    return bool(sql.run(_WAITING_POSTGRESQL if sql.vendor() == "postgresql" else _WAITING_SQLITE, []))
 
 
 def settle_positions() -> None:
