@@ -41,7 +41,7 @@ SLOW_ENDPOINTS = 64
 SLOW_EVENTS = 20_000
 ALONE_EVENTS = 5_000
 ENDPOINTS = 20
-TLS_EVENTS = 30_000
+TLS_EVENTS = 100_000
 #: Events a second for each endpoint, all in one commit, and how long, in seconds: longer than a request may take, and
 #: than a slice of the engine, so that one ends meanwhile.
 PACE = 20

@@ -21,8 +21,8 @@ from core.clock import now
 BATCH = 500
 #: How long a run goes on, seconds: below the task time-out of 60.
 BUDGET_SECONDS = 40.0
-#: The pause after a batch, seconds: as long as the batch took, within these.
-PAUSE_LEAST, PAUSE_MOST = 0.002, 0.25
+#: The pause after a batch: so many times what the batch took, and at most so many seconds.
+PAUSE_TIMES, PAUSE_MOST = 3.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def run(budget: float = BUDGET_SECONDS) -> tuple[dict[str, int], bool]:
                 deleted[policy.name] += gone
                 if after is None:
                     break
-                time.sleep(min(max(time.monotonic() - started, PAUSE_LEAST), PAUSE_MOST))
+                time.sleep(min((time.monotonic() - started) * PAUSE_TIMES, PAUSE_MOST))
     return deleted, True
 
 
