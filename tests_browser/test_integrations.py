@@ -21,10 +21,10 @@ def deliver_what_is_due() -> None:
     """Let the engine work until nothing is due and everything is written."""
     drain = Drain()
     drain.look()
-    drain.start()
+    drain.sender.start()
     while not drain.idle():
         drain.collect(0.02)
-        drain.start()
+        drain.sender.start()
     drain.finish()
 
 

@@ -152,6 +152,11 @@ class Lane:
         if delivery.lane is not None:
             self.busy.add(delivery.lane)
 
+    def release(self, delivery: Due) -> None:
+        """The next one of its conversation may start."""
+        if delivery.lane is not None:
+            self.busy.discard(delivery.lane)
+
     def left(self, delivery: Due) -> None:
         """A request is no longer under way."""
         self.in_flight -= 1

@@ -29,10 +29,10 @@ def step(drain: Drain, seconds: float = 20.0) -> None:
     while time.monotonic() < deadline:
         drain.settle((0, 1))
         drain.look()
-        drain.start()
+        drain.sender.start()
         drain.collect(0.01)
-        waiting = any(lane.waiting for lane in drain.lanes.values())
-        more = drain.found or drain.freed or drain.starving()
+        waiting = any(lane.waiting for lane in drain.serving.lanes.values())
+        more = drain.intake.found or drain.serving.freed or drain.intake.starving()
         if not more and not waiting and drain.idle():
             return
     raise AssertionError(f"The engine had not finished after {seconds} s.")

@@ -333,8 +333,8 @@ def test_no_more_requests_at_once_than_a_webhook_may_have(acme: Cast, endpoint: 
         say(acme, "one", address=f"4477000000{number:02}")
     with running_drain() as drain:
         drain.look()
-        drain.start()
-        assert drain.stream.in_flight == CAP_START
+        drain.sender.start()
+        assert drain.sender.stream.in_flight == CAP_START
         step(drain)
     assert len(endpoint.asked) == 20
 

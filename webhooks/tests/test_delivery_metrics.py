@@ -63,7 +63,7 @@ def test_requests_under_way_are_counted_while_their_engine_is_alive(
         make_delivery(acme, make_webhook(acme, callback_url=hanging.url))
         drain = Drain(slot.pk)
         drain.look()
-        drain.start()
+        drain.sender.start()
         drain.settle((0, 1))
         assert told(client)["webio_deliveries_in_flight"] == 1
     drain.finish()

@@ -111,10 +111,10 @@ def test_requests_go_on_while_the_database_stands_still(acme: Cast, endpoint: En
                 cursor.execute(begin)
                 cursor.execute(lock)
                 until = time.monotonic() + 15
-                while (len(endpoint.asked) < 3 or not drain.writing) and time.monotonic() < until:
-                    drain.start()
+                while (len(endpoint.asked) < 3 or not drain.writer.writing) and time.monotonic() < until:
+                    drain.sender.start()
                     drain.collect(0.01)
-                assert drain.writing
+                assert drain.writer.writing
                 assert not Delivery.objects.filter(state="delivered").exists()
                 cursor.execute("ROLLBACK")
         finally:

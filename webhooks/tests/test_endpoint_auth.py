@@ -147,7 +147,7 @@ def test_a_hanging_authority_holds_up_only_its_own_webhook(acme: Cast, endpoint:
     say(acme, 3)
     with running_drain() as drain:
         drain.look()
-        drain.start()
+        drain.sender.start()
         while Delivery.objects.filter(webhook=quick, state="delivered").count() < 3:
             drain.collect(0.05)
         assert not [asked for asked in endpoint.asked if asked.path.endswith("/slow")]
@@ -404,7 +404,7 @@ def test_an_authority_that_never_answers_is_a_failed_attempt_and_holds_up_nobody
         with running_drain() as drain:
             while Delivery.objects.filter(webhook__in=quick, state="delivered").count() < 6:
                 drain.look()
-                drain.start()
+                drain.sender.start()
                 drain.collect(0.05)
             step(drain)
         assert set(slow.deliveries.values_list("state", "attempt_count", "last_error")) == {("pending", 1, "auth")}

@@ -280,9 +280,9 @@ def test_a_410_that_comes_after_the_webhook_was_stopped_changes_nothing(
     webhook = make_webhook(acme, callback_url=endpoint.url)
     make_delivery(acme, webhook)
     with running_drain() as drain:
-        while not drain.stream.in_flight:
+        while not drain.sender.stream.in_flight:
             drain.look()
-            drain.start()
+            drain.sender.start()
         verb(webhook=webhook, actor=SYSTEM)
         step(drain)
     webhook.refresh_from_db()

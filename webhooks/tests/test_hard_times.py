@@ -284,5 +284,5 @@ def turn(drain: Drain, times: int) -> None:
     for _ in range(times):
         drain.settle((0, 1))
         drain.look()
-        drain.start()
+        drain.sender.start()
         drain.collect(0.01)

@@ -135,7 +135,7 @@ def test_all_of_them_at_once(
     try:
         while Delivery.objects.filter(organisation=globex.organisation, state="delivered").count() < GOOD * EVENTS:
             drain.look()
-            drain.start()
+            drain.sender.start()
             drain.collect(0.01)
             assert time.monotonic() - began < DEADLINE + 1, "the good ones wait for the bad ones"
         step(drain, 10 * DEADLINE)

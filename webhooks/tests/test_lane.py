@@ -10,7 +10,7 @@ from conftest import Cast
 from conversations import actions as conversation_actions
 from core.clock import now
 from core.outbound import Outcome
-from webhooks.engine import drain as engine_drain
+from webhooks.engine import sending
 from webhooks.engine.due import Due, Wanting
 from webhooks.engine.lane import CAP_MOST, CAP_START, Lane
 from webhooks.models import EngineTotal, Tally, Webhook
@@ -142,8 +142,8 @@ def test_a_rate_limit_holds_in_the_engine_and_nothing_is_lost(acme: Cast, endpoi
 def test_an_organisation_leaves_room_for_the_others(
     acme: Cast, globex: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_drain, "IN_FLIGHT", 8)
-    monkeypatch.setattr(engine_drain, "IN_FLIGHT_PER_ORGANISATION", 6)
+    monkeypatch.setattr(sending, "IN_FLIGHT", 8)
+    monkeypatch.setattr(sending, "IN_FLIGHT_PER_ORGANISATION", 6)
     endpoint.delay = 0.3
     for cast in (acme, globex):
         make_webhook(cast, callback_url=endpoint.url)
@@ -151,12 +151,12 @@ def test_an_organisation_leaves_room_for_the_others(
         conversation_actions.receive_message(channel=acme.channel, address=f"4477174700{number:02}", body="x")
     with running_drain() as drain:
         drain.look()
-        drain.start()
-        assert drain.stream.in_flight == 6
+        drain.sender.start()
+        assert drain.sender.stream.in_flight == 6
         conversation_actions.receive_message(channel=globex.channel, address="447717470000", body="x")
         drain.look()
-        drain.start()
-        assert drain.in_flight == {acme.organisation.pk: 6, globex.organisation.pk: 1}
+        drain.sender.start()
+        assert drain.sender.in_flight == {acme.organisation.pk: 6, globex.organisation.pk: 1}
         step(drain)
     assert len(endpoint.asked) == 11
 

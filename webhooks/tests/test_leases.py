@@ -107,11 +107,11 @@ def test_an_engine_leaves_to_others_what_is_theirs(acme: Cast, endpoint: Endpoin
     say(acme, "one")
     with running_drain() as drain:
         drain.look()
-        assert webhook.pk in drain.leases
+        assert webhook.pk in drain.serving.leases
         drain.settle(((webhook.pk + 1) % 2, 2))
-        assert webhook.pk not in drain.leases
+        assert webhook.pk not in drain.serving.leases
         drain.look()
-        assert not drain.found
+        assert not drain.intake.found
     assert endpoint.asked == []
     deliver()
     assert len(endpoint.asked) == 1

@@ -108,12 +108,12 @@ class Story:
             self.engines.pop(self.chance.randrange(len(self.engines))).finish()
         while len(self.engines) < ENGINES:
             engine = Drain()
-            engine.leases = Leases(self.chance.randrange(1, 2**60))
+            engine.serving.leases = Leases(self.chance.randrange(1, 2**60))
             self.engines.append(engine)
         for number, engine in enumerate(self.engines):
             engine.settle((number, len(self.engines)))
             engine.look()
-            engine.start()
+            engine.sender.start()
             engine.collect(0.003)
         self.held |= set(Delivery.objects.filter(state="held").values_list("event_id", flat=True))
 
@@ -212,7 +212,7 @@ def test_a_conversation_that_hangs_holds_up_no_other(acme: Cast, conversations: 
         drain = Drain()
         for _ in range(300):
             drain.look()
-            drain.start()
+            drain.sender.start()
             drain.collect(0.01)
             if Delivery.objects.filter(conversation_id=int(free), state="delivered").count() == 30:
                 break

@@ -119,8 +119,8 @@ def test_an_event_that_comes_behind_one_under_way_waits_for_it(acme: Cast, endpo
     record_events(acme, 1, conversations=1)
     with running_drain() as engine:
         engine.look()
-        engine.start()
-        assert engine.stream.in_flight == 1
+        engine.sender.start()
+        assert engine.sender.stream.in_flight == 1
         Event.objects.create(
             organisation=acme.organisation,
             conversation_id=FIRST,
@@ -132,9 +132,9 @@ def test_an_event_that_comes_behind_one_under_way_waits_for_it(acme: Cast, endpo
         )
         dispatch.dispatch()
         engine.look()
-        engine.start()
-        assert engine.stream.in_flight == 1
-        assert len(next(iter(engine.lanes.values())).waiting) == 1
+        engine.sender.start()
+        assert engine.sender.stream.in_flight == 1
+        assert len(next(iter(engine.serving.lanes.values())).waiting) == 1
         step(engine)
     assert in_order(arrived(endpoint))
     assert len(endpoint.asked) == 2
@@ -144,10 +144,10 @@ def test_what_is_held_in_memory_is_not_read_again(acme: Cast, webhook: Webhook) 
     record_events(acme, 50, conversations=50)
     with held_at(now()), running_drain() as engine:
         engine.look()
-        lane = engine.lanes[webhook.pk]
+        lane = engine.serving.lanes[webhook.pk]
         assert len(lane.held) == len(lane.waiting) == CAP_START
         lane.pace = 0.001
         engine.look()
         assert len(lane.held) == len(lane.waiting) == 50
         engine.look()
-        assert not engine.found
+        assert not engine.intake.found

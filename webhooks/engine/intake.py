@@ -1,0 +1,207 @@
+"""How an engine comes by deliveries: it dispatches events, takes what was made of them, and reads what is due."""
+
+from __future__ import annotations
+
+import random
+import time
+from functools import partial
+
+from core import wakeup
+from webhooks.engine import dispatch, due
+from webhooks.engine.desk import Course
+from webhooks.engine.dispatch import Dispatched
+from webhooks.engine.due import Due, Wanting
+from webhooks.engine.pace import Pace
+from webhooks.engine.serving import Serving
+
+#: Deliveries read ahead of sending.
+AHEAD = 2000
+#: Events dispatched at a look at least, where there are any.
+DISPATCH_LEAST = 250
+#: With less than this left to start it looks for more at once.
+HUNGRY = AHEAD // 2
+#: After so long at most the reading starts again at the oldest, where lanes may have become free, seconds.
+REWIND_SECONDS = 2.0
+
+
+class Intake:
+    """Fills the lanes of what an engine serves."""
+
+    def __init__(self, serving: Serving, pace: Pace) -> None:
+        self.serving = serving
+        self.pace = pace
+        #: It is looking for work; whether the latest look left any that could be taken, events that nobody dispatched.
+        self.looking = False
+        self.found = False
+        self.undispatched = False
+
+    def starving(self) -> bool:
+        """There is more to take, and something would wait for it."""
+        return self.hungry() and (self.undispatched or any(lane.starving() for lane in self.serving.lanes.values()))
+
+    def hungry(self) -> bool:
+        """Little is left to start."""
+        return sum(len(lane.waiting) for lane in self.serving.lanes.values()) < HUNGRY
+
+    def look(self, quiet: bool, hinted: bool, thorough: bool, loop: str) -> Course:
+        """The course of a look: take new events and, if `thorough`, read due deliveries.
+
+        Then `found` tells whether there is more. `quiet`: nothing else happens, and an event is sent without a further
+        look at the database; `hinted`: somebody said that there are events; `loop`: the name by which others are told.
+        """
+        self.serving.freed = False
+        self.looking = True
+        place = self.serving.place
+        # What others have dispatched comes before what is dispatched now, which could not be taken before it.
+        before = thorough and place[1] > 1 and not quiet
+        if before:
+            yield from self.read()
+        wanted, room = self.room()
+        taken: Dispatched = yield partial(take_events, hinted, self.hungry(), place, wanted, room)
+        whole = self.accept(taken.fresh, taken.others) and len(taken.fresh) < max(room, 1)
+        if taken.events and quiet and not hinted and place[1] > 1 and loop:
+            # Nobody else may have heard of these either.
+            yield partial(wakeup.send, loop)
+        self.undispatched = taken.events >= DISPATCH_LEAST
+        after = not before and (thorough or not whole or taken.elsewhere or (hinted and not taken.events))
+        if after:
+            yield from self.read()
+        more = any(lane.more and lane.quota() > 0 for lane in self.serving.lanes.values())
+        # What was heard of may have been dispatched by others, also beside what was not.
+        untold = hinted and place[1] > 1 and not after
+        self.found = more or self.undispatched or taken.elsewhere or untold
+        self.looking = False
+
+    def room(self) -> tuple[list[int], int]:
+        """The webhooks of which `accept` could take deliveries just made, and how many."""
+        serving = self.serving
+        quotas = {pk: lane.quota() for pk, lane in serving.lanes.items() if lane.settled and serving.serves(pk)}
+        wanted = {pk: quota for pk, quota in quotas.items() if quota > 0}
+        return list(wanted), max(0, min(sum(wanted.values()), AHEAD - sum(serving.waiting().values())))
+
+    def accept(self, fresh: list[Due], others: list[int]) -> bool:
+        """Take deliveries just made, except where reading has to decide; `others` are webhooks with further ones.
+
+        Returns whether that was all there is for this engine.
+        """
+        whole = True
+        waiting = self.serving.waiting()
+        latest: dict[tuple[int, int], int] = {}
+        for one in fresh:
+            if one.lane is not None:
+                one.behind = latest.get((one.webhook_id, one.lane), one.behind)
+                latest[one.webhook_id, one.lane] = one.id
+            lane = self.serving.lane(one.webhook_id)
+            if (
+                lane.settled
+                and self.serving.serves(one.webhook_id)
+                and (one.behind is None or one.behind in lane.held)
+                and lane.quota() > 0
+                and waiting.get(one.organisation_id, 0) < AHEAD // 4
+            ):
+                lane.held.add(one.id)
+                lane.waiting.append(one)
+                waiting[one.organisation_id] = waiting.get(one.organisation_id, 0) + 1
+            else:
+                lane.more = True
+                whole = False
+        for webhook_id in filter(self.serving.mine, others):
+            self.serving.lane(webhook_id).more = True
+            whole = False
+        return whole
+
+    def read(self) -> Course:
+        """The course of reading due deliveries, of all webhooks that this engine serves or may begin to serve."""
+        self.pace.read()
+        serving = self.serving
+        wanting: list[Wanting] = yield due.webhooks_with_due_work
+        serving.homes.update((one.webhook_id, one.home) for one in wanting)
+        wanting = [one for one in wanting if serving.mine(one.webhook_id) and one.webhook_id not in serving.slow]
+        missing = [one.webhook_id for one in wanting if one.webhook_id not in serving.leases]
+        if missing:
+            serving.leases.add((yield partial(serving.leases.ask, missing)))
+        yield from self.load(self.quotas(wanting))
+
+    def quotas(self, wanting: list[Wanting]) -> list[tuple[int, int]]:
+        """How much to read of each webhook: equal parts for organisations, then for their webhooks."""
+        by_organisation: dict[int, list[tuple[int, int]]] = {}
+        for lane in self.serving.lanes.values():
+            lane.more = False
+        for one in wanting:
+            lane = self.serving.lane(one.webhook_id)
+            lane.settle(one)
+            lane.more = self.serving.serves(one.webhook_id)
+            quota = lane.quota()
+            if quota > 0 and lane.more:
+                by_organisation.setdefault(one.organisation_id, []).append((one.webhook_id, quota))
+        return share(by_organisation, self.serving.waiting(), AHEAD)
+
+    def load(self, quotas: list[tuple[int, int]]) -> Course:
+        """Read up to `quota` further due deliveries of each webhook."""
+        lanes = self.serving.lanes
+        moment = time.monotonic()
+        wanted = []
+        held: list[int] = []
+        for webhook_id, quota in quotas:
+            lane = lanes[webhook_id]
+            if moment - lane.rewound_at >= REWIND_SECONDS:
+                lane.rewind()
+            lane.reading = True
+            wanted.append((webhook_id, quota, lane.after))
+            held += lane.held
+        found = dict.fromkeys((webhook_id for webhook_id, _quota in quotas), 0)
+        passed: set[int] = set()
+        rows = yield partial(due.load, wanted, held)
+        for one in rows:
+            lane = lanes[one.webhook_id]
+            found[one.webhook_id] += 1
+            if not lane.reading:
+                continue
+            lane.after = one.place
+            # One whose predecessor is due later, after a pause or a jump of the clock, is read again after that.
+            if one.behind is None or one.behind in lane.held:
+                lane.held.add(one.id)
+                lane.waiting.append(one)
+                lane.loaded = True
+            else:
+                passed.add(one.webhook_id)
+        for webhook_id, quota in quotas:
+            if found[webhook_id] < quota:
+                lanes[webhook_id].rewind()
+                lanes[webhook_id].more = webhook_id in passed
+
+
+def take_events(hinted: bool, wait: bool, place: tuple[int, int], wanted: list[int], room: int) -> Dispatched:
+    """Dispatch events, if there are any: about as many as there is room for, or their deliveries would have to be read
+    again."""
+    if hinted or dispatch.waiting():
+        limit = min(dispatch.BATCH, max(DISPATCH_LEAST, room))
+        return dispatch.dispatch(limit, wait=wait, place=place, wanted=wanted, room=room)
+    return Dispatched()
+
+
+def share(wanted: dict[int, list[tuple[int, int]]], waiting: dict[int, int], ahead: int) -> list[tuple[int, int]]:
+    """How many to read of each webhook, as (webhook, quota).
+
+    `wanted` are (webhook, quota) by organisation, `waiting` how many an organisation has at hand. Each organisation may
+    have an equal part of `ahead`, however much others have; what nobody needs goes to those who want more.
+    """
+    organisations = list(wanted)
+    random.shuffle(organisations)
+    part = ahead // max(1, len(wanted.keys() | waiting.keys()))
+    demand = {pk: sum(quota for _webhook, quota in wanted[pk]) for pk in organisations}
+    given = {pk: min(demand[pk], max(0, part - waiting.get(pk, 0))) for pk in organisations}
+    spare = ahead - sum(waiting.values()) - sum(given.values())
+    quotas: list[tuple[int, int]] = []
+    for pk in organisations:
+        more = max(0, min(demand[pk] - given[pk], spare))
+        spare -= more
+        room = given[pk] + more
+        webhooks = wanted[pk]
+        random.shuffle(webhooks)
+        for index, (webhook_id, quota) in enumerate(webhooks):
+            own = min(quota, max(1, room // (len(webhooks) - index)), room)
+            if own > 0:
+                quotas.append((webhook_id, own))
+                room -= own
+    return quotas

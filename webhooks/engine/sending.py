@@ -1,0 +1,204 @@
+"""Requests of an engine: which starts next, its token, and what its end means for the lane."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from core.clock import now
+from core.outbound import Outcome, Stream, no_answer
+from webhooks.endpoint_auth import Authentication, Tokens
+from webhooks.engine import due, record
+from webhooks.engine.due import Due
+from webhooks.engine.lane import Lane
+from webhooks.engine.outgoing import BodyTooLarge, Directory, Endpoint, build
+from webhooks.engine.schedule import GONE, OUR_FAULT, OURS, UNSENT
+from webhooks.engine.serving import Serving
+from webhooks.engine.writing import Writer
+
+log = logging.getLogger("webio.deliveries")
+
+#: Requests at once, over all webhooks, and at most for one organisation. A webhook's own cap is `Lane.cap`.
+IN_FLIGHT = 512
+IN_FLIGHT_PER_ORGANISATION = 384
+#: The longest wait for something to happen, seconds.
+WAIT_SECONDS = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class Sending:
+    """One attempt on its way."""
+
+    delivery: Due
+    endpoint: Endpoint
+    attempted_at: datetime
+    #: A new token has been asked for, because the endpoint refused the first.
+    renewed: bool = False
+    #: When it began, by `time.monotonic`.
+    began: float = 0.0
+
+
+class Sender:
+    """Sends what stands in the lanes of what an engine serves, and hands its outcomes to the writer."""
+
+    def __init__(self, serving: Serving, writer: Writer) -> None:
+        self.serving = serving
+        self.writer = writer
+        self.stream = Stream(connections=IN_FLIGHT)
+        self.directory = Directory()
+        self.tokens = Tokens()
+        #: What waits for a token, by what asks for it.
+        self.parked: dict[bytes, list[Sending]] = {}
+        #: Requests under way, also by organisation, when the latest began, and how many have begun.
+        self.under_way: set[Sending] = set()
+        self.in_flight: dict[int, int] = {}
+        self.sent_at = 0.0
+        self.sent = 0
+
+    def start(self) -> float:
+        """Start what may start now, in turn over organisations and their webhooks.
+
+        Returns after how many seconds a rate limit lets the next one start.
+        """
+        if self.stream.in_flight >= IN_FLIGHT:
+            return WAIT_SECONDS
+        moment = time.monotonic()
+        soonest = WAIT_SECONDS
+        turns: dict[int, list[tuple[int, Lane]]] = {}
+        for webhook_id, lane in self.serving.lanes.items():
+            if lane.waiting and lane.open() and self.serving.leases.stands(webhook_id, moment):
+                wait = lane.wait(moment)
+                if wait > 0.0:
+                    soonest = min(soonest, wait)
+                else:
+                    turns.setdefault(lane.organisation_id, []).append((webhook_id, lane))
+        if not turns:
+            return soonest
+        endpoints = self.directory.endpoints(pk for lanes in turns.values() for pk, _lane in lanes)
+        self.sent_at = moment
+        at = now()
+        organisations = list(turns)
+        random.shuffle(organisations)
+        for lanes in turns.values():
+            random.shuffle(lanes)
+        while organisations and self.stream.in_flight < IN_FLIGHT:
+            organisations = [pk for pk in organisations if self.start_one(turns[pk], endpoints, pk, at)]
+        return soonest
+
+    def start_one(
+        self, turns: list[tuple[int, Lane]], endpoints: dict[int, Endpoint], organisation_id: int, at: datetime
+    ) -> bool:
+        """Start one delivery of an organisation; its webhooks take turns. Returns whether it may have another.
+
+        `at` is the present moment.
+        """
+        most = IN_FLIGHT_PER_ORGANISATION
+        while turns and self.stream.in_flight < IN_FLIGHT and self.in_flight.get(organisation_id, 0) < most:
+            webhook_id, lane = turns.pop()
+            if not endpoints[webhook_id].active:
+                lane.forget_waiting()
+                continue
+            delivery = lane.next()
+            if delivery is None:
+                continue
+            lane.started(delivery)
+            self.in_flight[organisation_id] = self.in_flight.get(organisation_id, 0) + 1
+            sending = Sending(delivery, endpoints[webhook_id], at, began=self.sent_at)
+            self.under_way.add(sending)
+            self.send(sending)
+            if lane.waiting and lane.open() and (lane.rate is None or lane.allowance >= 1.0):
+                turns.insert(0, (webhook_id, lane))
+            return bool(turns)
+        return False
+
+    def send(self, sending: Sending) -> None:
+        """Start a request, or have it wait for the token that its endpoint asks for."""
+        authentication = sending.endpoint.authentication
+        line = self.tokens.line(authentication)
+        if line is None and authentication.asks is not None:
+            waiting = self.parked.setdefault(authentication.key, [])
+            waiting.append(sending)
+            if len(waiting) == 1:
+                self.stream.submit(authentication.asks, authentication)
+            return
+        try:
+            request = build(sending.delivery, sending.endpoint)
+        except BodyTooLarge:
+            self.take_in(sending, no_answer("body_too_large"))
+            return
+        except Exception:
+            self.put_off(sending)
+            return
+        if line:
+            request.headers = [*request.headers, line]
+        self.stream.submit(request, sending)
+        self.sent += 1
+
+    def take_token(self, authentication: Authentication, outcome: Outcome) -> None:
+        """Go on with what waited for a token. Without one, the attempt has failed."""
+        given = self.tokens.take(authentication, outcome)
+        for sending in self.parked.pop(authentication.key, []):
+            if given:
+                self.send(sending)
+            else:
+                self.take_in(sending, no_answer("auth"))
+
+    def put_off(self, sending: Sending) -> None:
+        """What goes wrong on our side is not the endpoint's: it uses up no attempt and is looked at again later."""
+        delivery = sending.delivery
+        self.under_way.discard(sending)
+        facts = {"delivery": delivery.id}
+        log.error("delivery could not be handled", exc_info=sys.exception() is not None, extra={"facts": facts})
+        lane = self.serving.lanes[delivery.webhook_id]
+        lane.left(delivery)
+        self.in_flight[delivery.organisation_id] -= 1
+        lane.release(delivery)
+        due.put_off(delivery.id, now() + OUR_FAULT)
+        lane.held.discard(delivery.id)
+        lane.forget_followers(delivery)
+
+    def collect(self, timeout: float) -> None:
+        """Take in finished requests, waiting for one at most so many seconds."""
+        for token, outcome in self.stream.poll(timeout):
+            if isinstance(token, Authentication):
+                self.take_token(token, outcome)
+                continue
+            sending = cast("Sending", token)
+            authentication = sending.endpoint.authentication
+            if outcome.status == 401 and authentication.asks is not None and not sending.renewed:
+                # The token may have been taken back before its time: once with a new one.
+                sending.renewed = True
+                self.tokens.drop(authentication)
+                self.send(sending)
+                continue
+            self.take_in(sending, outcome)
+
+    def take_in(self, sending: Sending, outcome: Outcome) -> None:
+        """Note one finished request and free its place."""
+        delivery = sending.delivery
+        self.under_way.discard(sending)
+        lane = self.serving.lanes[delivery.webhook_id]
+        try:
+            result = record.judge(delivery, outcome, sending.attempted_at, sending.endpoint.strict, lane.retry_delays)
+        except Exception:
+            self.put_off(sending)
+            return
+        if outcome.error in OURS:
+            self.put_off(sending)
+            return
+        if outcome.error in UNSENT:
+            lane.left(delivery)
+        else:
+            lane.ended(delivery, outcome)
+        self.in_flight[delivery.organisation_id] -= 1
+        # One that still blocks its lane does so until that is written: before, reading lets the next one through.
+        if not result.blocks:
+            lane.release(delivery)
+        decides = outcome.status == GONE or lane.probing or lane.tripping
+        lane.undecided = lane.undecided or decides
+        self.writer.add(result, at_once=decides)

@@ -1,0 +1,120 @@
+"""Outcomes on their way to the database: gathered, written many at a time, and what follows for the lanes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+
+from django.db import DataError, IntegrityError
+
+from core.clock import now
+from webhooks.engine import due, record
+from webhooks.engine.desk import Course, Inline
+from webhooks.engine.record import Result, Written
+from webhooks.engine.schedule import OUR_FAULT
+from webhooks.engine.serving import Serving
+
+log = logging.getLogger("webio.deliveries")
+
+#: Outcomes are written when there are so many, or when the oldest has waited so long, seconds.
+FLUSH_COUNT = 500
+FLUSH_SECONDS = 0.02
+#: With so many requests under way there is more to come: outcomes wait longer, for larger writes.
+FLUSH_BUSY_IN_FLIGHT = 32
+FLUSH_BUSY_SECONDS = 0.1
+
+
+class Writer:
+    """Writes the outcomes of one engine, whose totals are those of `slot`."""
+
+    def __init__(self, serving: Serving, desk: Inline, slot: int) -> None:
+        self.serving = serving
+        self.desk = desk
+        self.slot = slot
+        self.results: list[Result] = []
+        self.oldest_result = 0.0
+        #: Outcomes are being written.
+        self.writing = False
+
+    def idle(self) -> bool:
+        """Nothing waits to be written."""
+        return not (self.results or self.writing)
+
+    def add(self, result: Result, *, at_once: bool) -> None:
+        """Note an outcome; `at_once`: what starts next depends on it."""
+        if not self.results:
+            self.oldest_result = time.monotonic()
+        if at_once:
+            self.oldest_result = 0.0
+        self.results.append(result)
+
+    def due(self, in_flight: int) -> bool:
+        """Whether it is time to write what is at hand, with so many requests under way."""
+        if self.writing or not self.results:
+            return False
+        patience = FLUSH_BUSY_SECONDS if in_flight >= FLUSH_BUSY_IN_FLIGHT else FLUSH_SECONDS
+        return len(self.results) >= FLUSH_COUNT or time.monotonic() - self.oldest_result >= patience
+
+    def flush(self) -> None:
+        """Write the outcomes at hand."""
+        if self.results:
+            results, self.results = self.results, []
+            self.writing = True
+            self.desk.follow(self.writes(results))
+
+    def writes(self, results: list[Result]) -> Course:
+        """The course of writing outcomes."""
+        tripping = {
+            result.delivery.webhook_id for result in results if self.serving.lanes[result.delivery.webhook_id].tripping
+        }
+        written: Written = yield partial(self.write, results, tripping)
+        self.writing = False
+        for webhook_id in written.stopped | written.healed:
+            self.serving.lanes[webhook_id].forget_window()
+            self.serving.lanes[webhook_id].probing = webhook_id in written.stopped
+        for webhook_id in written.stopped:
+            self.serving.lanes[webhook_id].settled = False
+            self.serving.lanes[webhook_id].forget_waiting()
+        for result in results:
+            lane = self.serving.lanes[result.delivery.webhook_id]
+            lane.undecided = False
+            lane.held.discard(result.delivery.id)
+            if result.blocks:
+                lane.release(result.delivery)
+                lane.forget_followers(result.delivery)
+            elif result.delivery.attempt_count and result.delivery.blocks:
+                self.serving.freed = True
+            if lane.loaded and not lane.held:
+                # Reading left out what was due before the head of its conversation.
+                lane.loaded = False
+                self.serving.freed = True
+            if not result.outcome.ok:
+                log.info(
+                    "delivery failed",
+                    extra={
+                        "facts": {
+                            "organisation": result.delivery.organisation_id,
+                            "webhook": result.delivery.webhook_id,
+                            "delivery": result.delivery.id,
+                            "event": result.delivery.event_id,
+                            "attempt": result.delivery.attempt_count + 1,
+                            "status": result.outcome.status,
+                            "error": result.outcome.error,
+                        }
+                    },
+                )
+        self.serving.leave()
+
+    def write(self, results: list[Result], tripping: set[int]) -> Written:
+        """Write outcomes; one that cannot be written is put off and takes no other with it."""
+        try:
+            return record.write(results, self.slot, tripping)
+        except (DataError, IntegrityError, ArithmeticError, TypeError, ValueError):
+            if len(results) > 1:
+                middle = len(results) // 2
+                first = self.write(results[:middle], tripping)
+                return first.merged(self.write(results[middle:], tripping))
+            log.exception("outcome could not be written", extra={"facts": {"delivery": results[0].delivery.id}})
+            due.put_off(results[0].delivery.id, now() + OUR_FAULT)
+            return Written(0)
