@@ -6,8 +6,6 @@ import time
 from collections.abc import Collection
 from functools import partial
 
-from django.db import DEFAULT_DB_ALIAS, connections
-
 from core.loops import Run
 from core.wakeup import Waiter
 from webhooks.engine import tally
@@ -57,8 +55,6 @@ class Drain:
         if descriptor is not None:
             self.sender.stream.watch(descriptor)
         self.loop = waiter.name
-        # Before anything is sent: of what a crash of the database takes back nothing may be told over a new connection.
-        self.desk.follow(connect())
         place_at, place_after = 0.0, PLACE_SOONEST
         while run.go_on() or self.linger(run):
             moment = time.monotonic()
@@ -142,8 +138,9 @@ class Drain:
     def look(self, hinted: bool = False, thorough: bool = True) -> None:
         """Look for work (`Intake.look`)."""
         # A thread of its own takes longer to begin than the database to answer, and nothing else waits.
-        desk = self.inline if self.idle() else self.desk
-        desk.follow(self.intake.look(self.quiet(), hinted, thorough, self.loop))
+        idle = self.idle()
+        desk = self.inline if idle else self.desk
+        desk.follow(self.intake.look(self.quiet(), hinted, thorough, not idle, self.loop))
 
     def collect(self, timeout: float) -> None:
         """Take in finished requests, and write outcomes when there are enough or they have waited enough."""
@@ -157,6 +154,8 @@ class Drain:
         for lane in self.serving.lanes.values():
             lane.forget_waiting()
         while self.sender.stream.in_flight:
+            # What waits for a token is still sent.
+            self.serving.leases.renew()
             self.collect(FLUSH_SECONDS)
         self.desk.wait()
         self.writer.flush()
@@ -164,8 +163,3 @@ class Drain:
         self.desk.wait()
         self.serving.leases.give_up(self.serving.leases)
         self.sender.stream.close()
-
-
-def connect() -> Course:
-    """The course of connecting with the database."""
-    yield lambda: connections[DEFAULT_DB_ALIAS].ensure_connection()

@@ -34,6 +34,8 @@ class Intake:
         self.looking = False
         self.found = False
         self.undispatched = False
+        #: Others have dispatched, or were about to, since it last read.
+        self.unread = False
 
     def starving(self) -> bool:
         """There is more to take, and something would wait for it."""
@@ -43,11 +45,12 @@ class Intake:
         """Little is left to start."""
         return sum(len(lane.waiting) for lane in self.serving.lanes.values()) < HUNGRY
 
-    def look(self, quiet: bool, hinted: bool, thorough: bool, loop: str) -> Course:
+    def look(self, quiet: bool, hinted: bool, thorough: bool, patient: bool, loop: str) -> Course:
         """The course of a look: take new events and, if `thorough`, read due deliveries.
 
         Then `found` tells whether there is more. `quiet`: nothing else happens, and an event is sent without a further
-        look at the database; `hinted`: somebody said that there are events; `loop`: the name by which others are told.
+        look at the database; `hinted`: somebody said that there are events; `patient`: it may wait for another engine
+        that dispatches; `loop`: the name by which others are told.
         """
         self.serving.freed = False
         self.looking = True
@@ -57,7 +60,7 @@ class Intake:
         if before:
             yield from self.read()
         wanted, room = self.room()
-        taken: Dispatched = yield partial(take_events, hinted, self.hungry(), place, wanted, room)
+        taken: Dispatched = yield partial(take_events, hinted, patient and self.hungry(), place, wanted, room)
         whole = self.accept(taken.fresh, taken.others) and len(taken.fresh) < max(room, 1)
         if taken.events and quiet and not hinted and place[1] > 1 and loop:
             # Nobody else may have heard of these either.
@@ -69,7 +72,8 @@ class Intake:
         more = any(lane.more and lane.quota() > 0 for lane in self.serving.lanes.values())
         # What was heard of may have been dispatched by others, also beside what was not.
         untold = hinted and place[1] > 1 and not after
-        self.found = more or self.undispatched or taken.elsewhere or untold
+        self.unread = taken.elsewhere or untold or (self.unread and not (before or after))
+        self.found = more or self.undispatched or self.unread
         self.looking = False
 
     def room(self) -> tuple[list[int], int]:

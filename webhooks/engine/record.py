@@ -22,6 +22,7 @@ from webhooks.models import Delivery, Webhook
 
 #: The columns of `_row`. An outcome counts when nobody wrote a later one and the delivery was not cancelled. A pause
 #: while the request was under way has made the delivery held: a success ends it all the same, a failure leaves it held.
+#: Event and webhook are looked at too: a crash of the server may have given the delivery's number to another.
 _RESULT = {
     "id": "bigint",
     "organisation_id": "bigint",
@@ -39,6 +40,8 @@ _RESULT = {
     "next_attempt_at": "timestamptz",
     "blocks": "boolean",
     "finished_at": "timestamptz",
+    "event_id": "bigint",
+    "webhook_id": "bigint",
 }
 _OF_ATTEMPT = 12
 _ATTEMPT = ", ".join(list(_RESULT)[1:_OF_ATTEMPT])
@@ -56,6 +59,7 @@ _WRITE_POSTGRESQL = f"""
         finished_at = result.finished_at
     FROM result
     WHERE {{delivery}}.id = result.id AND {{delivery}}.attempt_count = result.number - 1
+      AND {{delivery}}.event_id = result.event_id AND {{delivery}}.webhook_id = result.webhook_id
       AND {{delivery}}.state IN ('pending', 'held')
     RETURNING {{delivery}}.id
 ), written AS (
@@ -67,9 +71,13 @@ SELECT id FROM counted
 
 #: SQLite has no statement that updates one table and inserts into another, and one writer at a time.
 _COUNTED_SQLITE = """
-WITH result AS (SELECT value ->> 0 AS id, value ->> 1 AS number FROM json_each(%s))
+WITH result AS (
+    SELECT value ->> 0 AS id, value ->> 1 AS number, value ->> 2 AS event_id, value ->> 3 AS webhook_id
+    FROM json_each(%s)
+)
 SELECT json_group_array(result.id) FROM result CROSS JOIN {delivery} AS delivery ON delivery.id = result.id
 WHERE delivery.attempt_count = result.number - 1 AND delivery.state IN ('pending', 'held')
+  AND delivery.event_id = result.event_id AND delivery.webhook_id = result.webhook_id
 """
 _UPDATE_SQLITE = """
 WITH result(id, number, state, next_attempt_at, blocks, status_code, error, finished_at) AS ({rows})
@@ -197,6 +205,8 @@ def _row(result: Result, finished: datetime) -> tuple[Any, ...]:
         result.next_attempt_at,
         result.blocks,
         finished if result.state in ENDED else None,
+        delivery.event_id,
+        delivery.webhook_id,
     )
 
 
@@ -206,7 +216,7 @@ def _write_postgresql(rows: Sequence[tuple[Any, ...]]) -> set[int]:
 
 
 def _write_sqlite(rows: Sequence[tuple[Any, ...]]) -> set[int]:
-    versions = orjson.dumps([(row[0], row[2]) for row in rows]).decode()
+    versions = orjson.dumps([(row[0], row[2], *row[16:]) for row in rows]).decode()
     counted = set(sql.run_whole(_COUNTED_SQLITE, [versions]))
     outcomes, attempts = [], []
     for row in rows:

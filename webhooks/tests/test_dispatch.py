@@ -9,10 +9,11 @@ from conftest import Cast, make_cast
 from conversations.actions import receive_message
 from conversations.models import Event
 from organisations.models import Organisation
-from webhooks.engine import due
-from webhooks.engine.dispatch import dispatch, settle_positions
+from webhooks.engine import due, intake
+from webhooks.engine.dispatch import Dispatched, dispatch, settle_positions
 from webhooks.models import Delivery
 from webhooks.tests.conftest import make_webhook
+from webhooks.tests.engine import running_drain
 
 pytestmark = pytest.mark.django_db
 
@@ -106,3 +107,17 @@ def test_positions_are_on_the_disk_before_anybody_is_told_of_them() -> None:
             assert cursor.fetchone() == (True,)
     # The server's own writer may have come first, but not each time.
     assert ahead
+
+
+def test_what_others_have_dispatched_is_remembered_until_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([Dispatched(events=1), Dispatched(), Dispatched()])
+    monkeypatch.setattr(intake, "take_events", lambda *_: next(found))
+    with running_drain() as drain:
+        drain.serving.settle((0, 2))
+        # It heard of events and took one; another engine may have taken others.
+        drain.look(hinted=True, thorough=False)
+        assert drain.intake.found
+        drain.look(thorough=False)
+        assert drain.intake.found
+        drain.look(thorough=True)
+        assert not drain.intake.found

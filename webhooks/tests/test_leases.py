@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -108,7 +109,7 @@ def test_an_engine_leaves_to_others_what_is_theirs(acme: Cast, endpoint: Endpoin
     with running_drain() as drain:
         drain.look()
         assert webhook.pk in drain.serving.leases
-        drain.settle(((webhook.pk + 1) % 2, 2))
+        drain.settle(((acme.organisation.pk + 1) % 2, 2))
         assert webhook.pk not in drain.serving.leases
         drain.look()
         assert not drain.intake.found
@@ -130,6 +131,15 @@ def test_a_frozen_engine_neither_goes_on_nor_overwrites_what_the_next_one_wrote(
         (200, False),
         (500, True),
     ]
+
+
+def test_an_outcome_is_not_written_for_another_delivery_that_got_its_number(acme: Cast, webhook: Webhook) -> None:
+    say(acme, "one")
+    (one,) = read(webhook)
+    for name in ("event_id", "webhook_id"):
+        assert record.write([judged(replace(one, **{name: getattr(one, name) + 1}), 200)]).counted == 0
+    assert only(webhook).state == "pending"
+    assert record.write([judged(one, 200)]).counted == 1
 
 
 def test_success_of_a_request_that_was_under_way_at_a_pause_counts(acme: Cast, webhook: Webhook) -> None:
