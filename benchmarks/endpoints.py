@@ -44,8 +44,8 @@ ENDPOINTS = 20
 TLS_EVENTS = 100_000
 #: Events a second for each endpoint, all in one commit, and how long, in seconds: longer than a request may take, and
 #: than a slice of the engine, so that one ends meanwhile.
-PACE = 20
-STEADY_SECONDS = 24
+PACE = 7
+STEADY_SECONDS = 64
 
 ALONE = "1280 (64 / 50 ms)"
 FIGURES = (

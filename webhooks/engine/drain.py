@@ -138,9 +138,12 @@ class Drain:
     def look(self, hinted: bool = False, thorough: bool = True) -> None:
         """Look for work (`Intake.look`)."""
         # A thread of its own takes longer to begin than the database to answer, and nothing else waits.
-        idle = self.idle()
+        idle, quiet = self.idle(), self.quiet()
         desk = self.inline if idle else self.desk
-        desk.follow(self.intake.look(self.quiet(), hinted, thorough, not idle, self.loop))
+        desk.follow(self.intake.look(quiet, hinted, thorough, not idle, self.loop))
+        if idle and self.intake.elsewhere:
+            # The thread may wait until that is done: what was made for us is then read at once.
+            self.desk.follow(self.intake.look(quiet, hinted, thorough, True, self.loop))
 
     def collect(self, timeout: float) -> None:
         """Take in finished requests, and write outcomes when there are enough or they have waited enough."""

@@ -34,6 +34,8 @@ class Intake:
         self.looking = False
         self.found = False
         self.undispatched = False
+        #: Another engine was dispatching at the latest look.
+        self.elsewhere = False
         #: Others have dispatched, or were about to, since it last read.
         self.unread = False
 
@@ -65,6 +67,7 @@ class Intake:
         if taken.events and quiet and not hinted and place[1] > 1 and loop:
             # Nobody else may have heard of these either.
             yield partial(wakeup.send, loop)
+        self.elsewhere = taken.elsewhere
         self.undispatched = taken.events >= DISPATCH_LEAST
         after = not before and (thorough or not whole or taken.elsewhere or (hinted and not taken.events))
         if after:

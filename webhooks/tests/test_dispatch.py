@@ -121,3 +121,20 @@ def test_what_others_have_dispatched_is_remembered_until_it_is_read(monkeypatch:
         assert drain.intake.found
         drain.look(thorough=True)
         assert not drain.intake.found
+
+
+def test_an_idle_engine_waits_for_another_that_dispatches_but_not_in_its_own_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter([Dispatched(elsewhere=True), Dispatched()])
+    waits: list[bool] = []
+
+    def take(_hinted: bool, wait: bool, *_: object) -> Dispatched:
+        waits.append(wait)
+        return next(answers)
+
+    monkeypatch.setattr(intake, "take_events", take)
+    with running_drain() as drain:
+        drain.look(hinted=True)
+        assert waits == [False, True]
+        assert not drain.intake.found
