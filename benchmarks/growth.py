@@ -67,10 +67,10 @@ _HISTORY = (
     """
     INSERT INTO webhooks_delivery (
         id, organisation_id, webhook_id, event_id, copy, kind, event_type, conversation_id, seq, format, format_version,
-        state, attempt_count, blocks, last_status_code, last_error, created_at, finished_at
+        state, attempt_count, last_status_code, last_error, created_at, finished_at
     )
     SELECT i, o.organisation_id, o.webhook_id, i, 0, 'event', 'inboundMessage', o.conversation, o.seq, 'webio', 1,
-           CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'delivered' END, 1, false,
+           CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'delivered' END, 1,
            CASE WHEN i % 100 = 0 THEN 410 ELSE 200 END, '', o.at, o.at + interval '50 milliseconds'
     FROM {rows} AS o WHERE o.at > o.oldest
     """,
@@ -102,7 +102,6 @@ JOIN conversations_event AS event ON event.conversation_id = conversation.id AND
 
 #: How a statement is told from others, by what only it has, in the order in which they are tried.
 STATEMENTS = {
-    "webhooks with due work": "WITH RECURSIVE pending",
     "read due deliveries": "CROSS JOIN LATERAL",
     "number and fan out events": "WITH batch AS",
     "look for events": "position IS NULL LIMIT ?",

@@ -23,12 +23,13 @@ from core.signing import new_secret, secret_bytes
 from core.text import clean_text
 from organisations.audit import record_audit
 from organisations.models import Organisation
+from webhooks import outstanding
 from webhooks.announcements import tell_disabled
 from webhooks.copies import copy_all, copy_one
 from webhooks.custom_headers import clean_headers, dump_headers, load_headers
 from webhooks.endpoint_auth import clean_authentication, clean_certificate
 from webhooks.kept_secrets import with_kept
-from webhooks.models import Delivery, Replay, Subscription, Webhook
+from webhooks.models import Delivery, Outstanding, Replay, Subscription, Webhook
 from webhooks.payloads import iso_time, local_time
 from webhooks.signals import wake_engine
 
@@ -253,8 +254,8 @@ def failed_since(webhook: Webhook, since: datetime, until: datetime | None = Non
     better = other.filter(models.Q(state__in=done) | models.Q(pk__gt=models.OuterRef("pk")))
     return Delivery.objects.filter(
         ~models.Exists(better),
+        outstanding.in_state(Delivery.State.FAILED),
         webhook=webhook,
-        state=Delivery.State.FAILED,
         created_at__gte=since,
         created_at__lt=until or now(),
     )
@@ -455,8 +456,7 @@ def _cancel(webhook: Webhook) -> int:
     moment = now()
     replays = Replay.objects.filter(webhook=webhook, state__in=[Replay.State.RUNNING, Replay.State.PAUSED])
     replays.update(state=Replay.State.CANCELLED, finished_at=moment)
-    unsent = Delivery.objects.filter(webhook=webhook, state__in=[Delivery.State.PENDING, Delivery.State.HELD])
-    return unsent.update(state=Delivery.State.CANCELLED, next_attempt_at=None, blocks=False, finished_at=moment)
+    return outstanding.cancel(Outstanding.objects.filter(webhook=webhook))
 
 
 def _subscribe(webhook: Webhook, events: list[str]) -> None:
@@ -494,9 +494,7 @@ def _stop(webhook: Webhook, actor: Actor, state: Webhook.State, reason: str) -> 
         if locked.state == Webhook.State.DISABLED:
             raise Conflict("webhook_disabled", _("The webhook is disabled; enable it instead."))
         _set_state(locked, state, reason)
-        # A request that is under way ends: its success counts, its failure leaves the delivery held.
-        pending = Delivery.objects.filter(webhook=locked, state=Delivery.State.PENDING)
-        held = pending.update(state=Delivery.State.HELD, next_attempt_at=None)
+        held = outstanding.hold(locked)
         record_audit(actor, _STATE_VERBS[state], locked, data={"reason": reason, "held": held})
         if state == Webhook.State.DISABLED:
             with acting_as(actor):
@@ -515,9 +513,7 @@ def _start(webhook: Webhook, actor: Actor, expected: Webhook.State) -> Webhook:
         # Nothing was sent meanwhile: how long it fails is counted anew, and an open breaker probes at once.
         locked.failing_since, locked.failing_told, locked.breaker_until = None, 0, None
         _set_state(locked, Webhook.State.ACTIVE, "")
-        released = Delivery.objects.filter(webhook=locked, state=Delivery.State.HELD).update(
-            state=Delivery.State.PENDING, next_attempt_at=now()
-        )
+        released = outstanding.release(Outstanding.objects.filter(webhook=locked))
         record_audit(actor, verb, locked, data={"released": released})
         wake_engine()
     return _refresh(webhook, locked)

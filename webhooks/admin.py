@@ -112,7 +112,7 @@ class DeliveryAdmin(LargeTableMixin, HistoryAdmin):
         "id", "organisation", "webhook", "event_type", "kind", "state", "attempt_count", "last_status_code",
         "last_error", "next_attempt_at", "created_at",
     )  # fmt: skip
-    list_select_related = ("organisation", "webhook")
+    list_select_related = ("organisation", "webhook", "outstanding")
     list_filter = (("organisation", OrganisationFilter), "state")
     date_hierarchy = "created_at"
     search_help_text = _("Number of the delivery or of its event")

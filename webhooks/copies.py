@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from django.db import connections, models, router
+from django.db import connections, models, router, transaction
 
 from core.clock import now
+from webhooks import outstanding
 from webhooks.models import Delivery
 
 #: A random number above 0 for each row.
@@ -19,11 +20,17 @@ _RANDOM = {
 
 def copy_one(delivery: Delivery, kind: Delivery.Kind) -> Delivery:
     """Make a copy of a delivery, due now. Returns it."""
-    names = [field.attname for field in Delivery._meta.concrete_fields if not field.primary_key]
-    values = {name: getattr(delivery, name) for name in names} | _fresh(kind)
+    values = {field.attname: getattr(delivery, field.attname) for field in _copied()} | _fresh(kind)
     copy = Delivery(**values | {"copy": secrets.randbits(62) + 1})
-    copy.save(force_insert=True)
+    with transaction.atomic():
+        copy.save(force_insert=True)
+        outstanding.of(copy, copy.created_at).save(force_insert=True)
     return copy
+
+
+def _copied() -> list[models.Field[Any, Any]]:
+    """The columns of a delivery that are written."""
+    return [field for field in Delivery._meta.concrete_fields if not field.primary_key and not field.generated]
 
 
 def _fresh(kind: Delivery.Kind) -> dict[str, Any]:
@@ -32,9 +39,7 @@ def _fresh(kind: Delivery.Kind) -> dict[str, Any]:
     return {
         "kind": kind.value,
         "state": Delivery.State.PENDING.value,
-        "next_attempt_at": moment,
         "attempt_count": 0,
-        "blocks": False,
         "last_status_code": None,
         "last_error": "",
         "created_at": moment,
@@ -53,9 +58,7 @@ def copy_all(deliveries: models.QuerySet[Delivery], kind: Delivery.Kind) -> int:
     columns = []
     chosen = []
     values = []
-    for field in Delivery._meta.concrete_fields:
-        if field.primary_key:
-            continue
+    for field in _copied():
         column = quote(str(field.column))
         columns.append(column)
         if field.attname == "copy":
@@ -67,10 +70,8 @@ def copy_all(deliveries: models.QuerySet[Delivery], kind: Delivery.Kind) -> int:
             chosen.append(f"source.{column}")
     inner, params = deliveries.order_by().values("pk").query.get_compiler(connection=connection).as_sql()
     table = quote(Delivery._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(chosen)} FROM {table} AS source "
-            f"WHERE source.{quote('id')} IN ({inner}) ORDER BY source.{quote('event_id')}",
-            [*values, *params],
-        )
-        return cursor.rowcount
+    return outstanding.insert(
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(chosen)} FROM {table} AS source "
+        f"WHERE source.{quote('id')} IN ({inner}) ORDER BY source.{quote('event_id')}",
+        [*values, *params],
+    )

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from core.clock import now
 from webhooks.incidents import breaker_open
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Delivery, Outstanding, Webhook
 
 #: Followers are counted up to here.
 FOLLOWERS_MAX = 100
@@ -62,19 +62,20 @@ def earlier_in_lane(delivery: Delivery) -> Delivery | None:
     """The first delivery of the same webhook and conversation that this one must not overtake."""
     if delivery.kind != Delivery.Kind.EVENT or delivery.conversation_id is None:
         return None
-    return _lane(delivery).filter(seq__lt=delivery.seq).order_by("seq").first()
+    first = _lane(delivery).filter(seq__lt=delivery.seq).order_by("seq").select_related("delivery").first()
+    return first.delivery if first else None
 
 
 def followers(delivery: Delivery) -> int:
     """How many later deliveries of its conversation wait for this one, counted up to `FOLLOWERS_MAX`."""
-    if not delivery.blocks or delivery.state != Delivery.State.PENDING:
+    own = Outstanding.objects.filter(pk=delivery.pk, blocks=True, next_attempt_at__isnull=False)
+    if not own.exists():
         return 0
     return _lane(delivery).filter(seq__gt=delivery.seq).order_by()[:FOLLOWERS_MAX].count()
 
 
-def _lane(delivery: Delivery) -> QuerySet[Delivery]:
+def _lane(delivery: Delivery) -> QuerySet[Outstanding]:
     """What keeps others of the delivery's webhook and conversation waiting."""
-    rows = Delivery.objects.filter(
-        webhook_id=delivery.webhook_id, conversation_id=delivery.conversation_id, blocks=True
+    return Outstanding.objects.filter(
+        webhook_id=delivery.webhook_id, lane=delivery.conversation_id, blocks=True, next_attempt_at__isnull=False
     )
-    return rows.exclude(state=Delivery.State.HELD)

@@ -12,7 +12,7 @@ from django.db.models import Count
 from django.utils.translation import gettext_lazy as _
 
 from core.clock import now
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Outstanding, Webhook
 
 
 class Kind(StrEnum):
@@ -88,7 +88,7 @@ def incidents(webhooks: Iterable[Webhook]) -> list[Incident]:
     if not found:
         return []
     stopped = [webhook.pk for _kind, webhook in found if webhook.state != Webhook.State.ACTIVE]
-    rows = Delivery.objects.filter(webhook__in=stopped, state=Delivery.State.HELD).order_by()
+    rows = Outstanding.objects.filter(webhook__in=stopped, next_attempt_at=None).order_by()
     held = dict(rows.values_list("webhook").annotate(count=Count("pk")))
     made = [_incident(kind, webhook, held.get(webhook.pk, 0)) for kind, webhook in found]
     return sorted(made, key=lambda one: (list(Kind).index(one.kind), one.since))

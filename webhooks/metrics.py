@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from conversations.models import Event
 from core import loops, metrics
 from core.clock import now
-from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, Delivery, EngineTotal, Lease, Webhook
+from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, EngineTotal, Lease, Outstanding, Webhook
 from webhooks.signals import LOOP
 
 
@@ -27,7 +27,7 @@ def collect() -> Iterable[Metric]:
     active = kept.filter(state=Webhook.State.ACTIVE, organisation__suspended_at=None)
     stopped = active.filter(breaker_until__gt=moment)
     served = active.filter(Q(breaker_until=None) | Q(breaker_until__lte=moment))
-    due = Delivery.objects.filter(state=Delivery.State.PENDING, next_attempt_at__lte=moment)
+    due = Outstanding.objects.filter(next_attempt_at__lte=moment)
     alive = loops.slots_alive(LOOP)
     under_way = EngineTotal.objects.filter(slot__in=alive).aggregate(sum=Sum("in_flight", default=0))["sum"]
     oldest = served.aggregate(oldest=Min(Subquery(_own(due).order_by("next_attempt_at").values("next_attempt_at")[:1])))
@@ -39,7 +39,7 @@ def collect() -> Iterable[Metric]:
         (
             "held",
             "Deliveries kept for webhooks that are not active",
-            _count(kept, Delivery.objects.filter(state=Delivery.State.HELD)),
+            _count(kept, Outstanding.objects.filter(next_attempt_at=None)),
         ),
         ("drains", "Engines that are alive", len(alive)),
         ("in_flight", "Requests under way, as engines said within seconds", under_way),
@@ -50,12 +50,12 @@ def collect() -> Iterable[Metric]:
     yield from _attempts()
 
 
-def _own(deliveries: QuerySet[Delivery]) -> QuerySet[Delivery]:
+def _own(deliveries: QuerySet[Outstanding]) -> QuerySet[Outstanding]:
     """Those among `deliveries` of the webhook that is looked at."""
     return deliveries.filter(webhook=OuterRef("pk")).order_by()
 
 
-def _count(webhooks: QuerySet[Webhook], deliveries: QuerySet[Delivery]) -> int:
+def _count(webhooks: QuerySet[Webhook], deliveries: QuerySet[Outstanding]) -> int:
     """How many of `deliveries` are of one of `webhooks`."""
     counted = _own(deliveries).values("webhook").annotate(count=Count("pk")).values("count")
     found: int = webhooks.aggregate(sum=Sum(Subquery(counted), default=0))["sum"]

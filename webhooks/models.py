@@ -148,7 +148,11 @@ class Subscription(models.Model):
 
 
 class Delivery(models.Model):
-    """One event for one webhook. The row is the work: it is pending until its outcome is written."""
+    """One event for one webhook, kept when it is finished. What is still to be done about it is its `Outstanding`.
+
+    On PostgreSQL half of each page is left free (`fillfactor`): an outcome then changes a row in its place, and none of
+    the indexes, which hold nothing that changes when a first attempt succeeds.
+    """
 
     class State(models.TextChoices):
         PENDING = "pending", _("Pending")
@@ -165,12 +169,14 @@ class Delivery(models.Model):
     #: Rows are only made by SQL that joins on the organisation (`core.tenancy`).
     tenancy_by_construction = True
 
-    # Checking a foreign key costs as much as a third of the insert. The webhook's vouches for the organisation;
-    # events are only deleted when they have no delivery left. The indexes below begin with these columns.
+    # Checking a foreign key costs as much as a third of the insert. Webhooks are never deleted, events only when they
+    # have no delivery left. The indexes below begin with these columns.
     organisation = models.ForeignKey(
         Organisation, on_delete=models.PROTECT, related_name="deliveries", db_constraint=False, db_index=False
     )
-    webhook = models.ForeignKey(Webhook, on_delete=models.PROTECT, related_name="deliveries", db_index=False)
+    webhook = models.ForeignKey(
+        Webhook, on_delete=models.PROTECT, related_name="deliveries", db_constraint=False, db_index=False
+    )
     event = models.ForeignKey(
         Event, on_delete=models.PROTECT, related_name="deliveries", db_constraint=False, db_index=False
     )
@@ -185,13 +191,15 @@ class Delivery(models.Model):
     format = models.CharField(_("format"), max_length=16)
     format_version = models.PositiveSmallIntegerField(default=1)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.PENDING)
-    #: When it is due. Empty when finished or held.
-    next_attempt_at = models.DateTimeField(_("next attempt at"), null=True, blank=True)
-    #: Also what an outcome is checked against: it counts only while nobody has written a further one.
+    #: Its state where that is none of what most deliveries go through, for the index of them; else empty.
+    exception = models.GeneratedField(
+        expression=models.Case(
+            models.When(state__in=["failed", "held", "cancelled"], then=models.F("state")), default=models.Value(None)
+        ),
+        output_field=models.CharField(max_length=10, null=True),
+        db_persist=True,
+    )
     attempt_count = models.PositiveIntegerField(_("attempts"), default=0)
-    #: True while later deliveries of the same webhook and conversation must wait for this one: set at fan-out,
-    #: cleared by its first outcome (or its last, in strict order), never set again.
-    blocks = models.BooleanField(default=False, editable=False)
     last_status_code = models.PositiveSmallIntegerField(_("last status"), null=True, blank=True)
     last_error = models.CharField(_("last error"), max_length=32, blank=True)
     created_at = models.DateTimeField(_("created at"), default=now, editable=False)
@@ -206,18 +214,67 @@ class Delivery(models.Model):
             models.UniqueConstraint(fields=["event", "webhook", "copy"], name="delivery_once_per_event"),
         ]
         indexes = [
-            # Due work of one webhook, oldest first; its leading column is skip-scanned.
-            models.Index(
-                fields=["webhook", "next_attempt_at", "id"], condition=Q(state="pending"), name="delivery_due"
-            ),
-            # What blocks a lane.
-            models.Index(fields=["webhook", "conversation_id", "seq"], condition=Q(blocks=True), name="delivery_lane"),
             # The delivery log of a webhook, newest first.
             models.Index(fields=["webhook", "-id"], name="delivery_log"),
-            # The same filtered by state.
-            models.Index(fields=["webhook", "state", "-id"], name="delivery_log_by_state"),
+            # The same filtered by state; what is pending is found by its `Outstanding` (`webhooks.log`).
+            models.Index(
+                fields=["webhook", "exception", "-id"], condition=Q(exception__isnull=False), name="delivery_exceptions"
+            ),
             # Retention, and the admin's date drill-down.
             models.Index(fields=["organisation", "created_at"], name="delivery_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+    @property
+    def next_attempt_at(self) -> datetime | None:
+        """When it is due; None when it is finished or held."""
+        outstanding: Outstanding | None = getattr(self, "outstanding", None)
+        return outstanding.next_attempt_at if outstanding else None
+
+
+class Outstanding(models.Model):
+    """What is still to be done about a delivery that is pending or held: all that engines look at to find their work.
+
+    Made with the delivery, gone with its last outcome, so the table stays as small as the work that is left. It is what
+    an outcome and whoever pauses or cancels lock first. What it repeats of the delivery never changes.
+    """
+
+    #: Rows are only made by SQL from deliveries (`core.tenancy`).
+    tenancy_by_construction = True
+
+    delivery = models.OneToOneField(
+        Delivery, on_delete=models.CASCADE, primary_key=True, related_name="outstanding", db_constraint=False
+    )
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    webhook = models.ForeignKey(
+        Webhook, on_delete=models.PROTECT, related_name="outstanding", db_constraint=False, db_index=False
+    )
+    event_id = models.BigIntegerField(editable=False)
+    #: The conversation whose order it keeps; empty for what may go at any time.
+    lane = models.BigIntegerField(null=True, editable=False)
+    seq = models.PositiveBigIntegerField(default=0, editable=False)
+    format = models.CharField(max_length=16, editable=False)
+    format_version = models.PositiveSmallIntegerField(default=1, editable=False)
+    #: When it is due. Empty while it is held.
+    next_attempt_at = models.DateTimeField(_("next attempt at"), null=True, blank=True)
+    #: What an outcome is checked against: it counts only while nobody has written a further one.
+    attempt_count = models.PositiveIntegerField(_("attempts"), default=0)
+    #: True while later deliveries of the same webhook and conversation must wait for this one: set at fan-out,
+    #: cleared by its first outcome (or its last, in strict order), never set again.
+    blocks = models.BooleanField(default=False, editable=False)
+
+    class Meta:
+        verbose_name = _("outstanding delivery")
+        verbose_name_plural = _("outstanding deliveries")
+        indexes = [
+            # Due work of one webhook, oldest first; its leading column is skip-scanned.
+            models.Index(fields=["webhook", "next_attempt_at", "delivery"], name="outstanding_due"),
+            # What blocks a lane.
+            models.Index(fields=["webhook", "lane", "seq"], condition=Q(blocks=True), name="outstanding_lane"),
         ]
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from django.db.models import Q, QuerySet
 from core.clock import now
 from core.loops import Run
 from webhooks.copies import copy_all
-from webhooks.models import Delivery, Replay, Webhook
+from webhooks.models import Delivery, Outstanding, Replay, Webhook
 from webhooks.replay import chosen
 from webhooks.signals import wake_engine
 
@@ -86,9 +86,7 @@ class Worker:
 
 def room(webhook_id: int) -> int:
     """How many deliveries of a webhook may be added to those that are due."""
-    due = Delivery.objects.filter(
-        webhook_id=webhook_id, state=Delivery.State.PENDING, next_attempt_at__lte=now()
-    ).order_by("next_attempt_at", "id")
+    due = Outstanding.objects.filter(webhook_id=webhook_id, next_attempt_at__lte=now()).order_by("next_attempt_at")
     return BACKLOG - due[:BACKLOG].count()
 
 

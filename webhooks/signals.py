@@ -9,11 +9,11 @@ from django.dispatch import receiver
 
 from conversations.events import recorded
 from conversations.models import Event
-from core.clock import now
 from core.wakeup import wake
 from organisations.actions import suspension_changed
 from organisations.models import Organisation
-from webhooks.models import Delivery, Webhook
+from webhooks import outstanding
+from webhooks.models import Outstanding, Webhook
 
 LOOP = "deliveries"
 
@@ -32,13 +32,7 @@ def release_held(organisation: Organisation, **_: Any) -> None:
         active = Webhook.objects.filter(organisation=organisation, state=Webhook.State.ACTIVE)
         failing = active.filter(failing_since__isnull=False)
         failing.update(failing_since=None, failing_told=0)
-        held = Delivery.objects.filter(
-            webhook__organisation=organisation,
-            webhook__state=Webhook.State.ACTIVE,
-            webhook__archived_at=None,
-            state=Delivery.State.HELD,
-        )
-        held.update(state=Delivery.State.PENDING, next_attempt_at=now())
+        outstanding.release(Outstanding.objects.filter(webhook__in=active.filter(archived_at=None)))
         wake_engine()
 
 

@@ -7,8 +7,9 @@ beside a resume is committed as held after the resume has released what it saw; 
 from __future__ import annotations
 
 from core.clock import now
+from webhooks import outstanding
 from webhooks.engine.schedule import OUR_FAULT
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Outstanding, Webhook
 from webhooks.signals import wake_engine
 
 
@@ -19,20 +20,14 @@ def settle_stranded() -> int:
 
     Runs regularly; can run twice and beside anything.
     """
-    released = Delivery.objects.filter(
-        state=Delivery.State.HELD,
-        webhook__in=Webhook.objects.filter(
-            state=Webhook.State.ACTIVE, archived_at=None, organisation__suspended_at=None
-        ),
-    ).update(state=Delivery.State.PENDING, next_attempt_at=now())
-    cancelled = Delivery.objects.filter(
-        state__in=[Delivery.State.PENDING, Delivery.State.HELD],
-        webhook__in=Webhook.objects.exclude(archived_at=None),
-    ).update(state=Delivery.State.CANCELLED, next_attempt_at=None, blocks=False, finished_at=now())
+    active = Webhook.objects.filter(state=Webhook.State.ACTIVE, archived_at=None, organisation__suspended_at=None)
+    released = outstanding.release(Outstanding.objects.filter(webhook__in=active))
+    archived = Webhook.objects.exclude(archived_at=None)
+    cancelled = outstanding.cancel(Outstanding.objects.filter(webhook__in=archived))
     # The longest that a first attempt is ever put off by intent is `OUR_FAULT`.
-    early = Delivery.objects.filter(
-        state=Delivery.State.PENDING, attempt_count=0, next_attempt_at__gt=now() + 2 * OUR_FAULT
-    ).update(next_attempt_at=now())
+    early = Outstanding.objects.filter(attempt_count=0, next_attempt_at__gt=now() + 2 * OUR_FAULT).update(
+        next_attempt_at=now()
+    )
     if released or early:
         wake_engine()
     return released + cancelled + early

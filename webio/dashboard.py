@@ -14,7 +14,7 @@ from core import loops
 from core.clock import now
 from core.models import Slot
 from organisations.models import Organisation
-from webhooks.models import Delivery, Lease, Tally, Webhook
+from webhooks.models import Delivery, Lease, Outstanding, Tally, Webhook
 from webhooks.tallies import Figures, summary
 
 #: Figures are counted up to here; more is shown as "or more".
@@ -73,11 +73,11 @@ def bounded(rows: QuerySet) -> Figure:
 def health() -> Health:
     """Read the platform's state."""
     moment = now()
-    # Both indexes of unfinished work lead with the webhook, and webhooks are few.
+    # The index of what is outstanding leads with the webhook, and webhooks are few.
     webhooks = Webhook.objects.filter(archived_at=None)
-    pending = Delivery.objects.filter(webhook__in=Webhook.objects.values("pk"), state=Delivery.State.PENDING)
-    due = pending.filter(next_attempt_at__lte=moment)
-    held = Delivery.objects.filter(webhook__in=Webhook.objects.values("pk"), state=Delivery.State.HELD)
+    outstanding = Outstanding.objects.filter(webhook__in=Webhook.objects.values("pk"))
+    due = outstanding.filter(next_attempt_at__lte=moment)
+    held = outstanding.filter(next_attempt_at=None)
     newest = list(Delivery.objects.order_by("-pk").values_list("pk", flat=True)[:RECENT])
     recent = Delivery.objects.filter(pk__gte=newest[-1]) if newest else Delivery.objects.none()
     grouped = recent.order_by().values("organisation").annotate(made=Count("pk")).order_by("-made")

@@ -31,6 +31,7 @@ from webhooks.api.serializers import (
 from webhooks.endpoint_auth import shown
 from webhooks.incidents import breaker_open
 from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.outstanding import in_state
 from webhooks.testing import CUSTOM_VALUE, try_webhook
 
 READ = "webhooks:read"
@@ -304,7 +305,7 @@ class DeliveriesView(OneWebhook):
             if state not in Delivery.State.values:
                 states = ", ".join(Delivery.State.values)
                 raise Invalid.field("state", _("Must be one of: %(states)s.") % {"states": states})
-            rows = rows.filter(state=state)
+            rows = rows.filter(in_state(state, self.webhook.pk))
         kind = request.query_params.get("type")
         if kind is not None:
             if kind not in EVENT_TYPES:
@@ -319,7 +320,7 @@ class DeliveriesView(OneWebhook):
 def with_attempts(organisation: Any) -> Any:
     """The organisation's deliveries with their attempts, oldest attempt first."""
     attempts = Attempt.objects.order_by("id").only("delivery_id", "attempted_at", "status_code", "duration_ms", "error")
-    rows = Delivery.objects.filter(organisation=organisation)
+    rows = Delivery.objects.filter(organisation=organisation).select_related("outstanding")
     return rows.prefetch_related(Prefetch("attempts", attempts))
 
 

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from core.clock import now
 from core.models import Sequence
+from webhooks import outstanding
 from webhooks.engine import due, sql
 from webhooks.engine.due import Due
 from webhooks.payloads import FORMAT_VERSION
@@ -35,13 +36,12 @@ ORDER BY organisation_id %% %s <> %s, id LIMIT %s
 _FAN_OUT = """
 INSERT INTO {delivery} (
     organisation_id, webhook_id, event_id, copy, kind, event_type, conversation_id, seq, format, format_version,
-    state, next_attempt_at, attempt_count, blocks, last_error, created_at
+    state, attempt_count, last_error, created_at
 )
 SELECT event.organisation_id, webhook.id, event.id, 0, 'event', event.type, event.conversation_id, event.seq,
        webhook.format, %s,
        CASE WHEN webhook.state = 'active' AND organisation.suspended_at IS NULL THEN 'pending' ELSE 'held' END,
-       CASE WHEN webhook.state = 'active' AND organisation.suspended_at IS NULL THEN {now} END,
-       0, event.conversation_id IS NOT NULL, '', {now}
+       0, '', {now}
 FROM {events} AS event
 JOIN {subscription} AS subscription
   ON subscription.organisation_id = event.organisation_id
@@ -71,40 +71,42 @@ _ALL_POSTGRESQL = f"""
     {{event}}.id, {{event}}.organisation_id, {{event}}.type, {{event}}.conversation_id, {{event}}.seq
 ), counted AS (
     UPDATE {{sequence}} SET value = value + (SELECT count(*) FROM numbered) WHERE name = %s
-), made AS (
+), delivery AS (
 {_FAN_OUT} RETURNING *
+), made AS (
+{outstanding.ADD.replace("{deliveries}", "delivery")} RETURNING *
 )
 SELECT counts.taken, counts.others, fresh.*
 FROM (
     SELECT count(*) AS taken, ARRAY(
-        SELECT DISTINCT webhook_id FROM made WHERE state = 'pending' AND webhook_id <> ALL(%s::bigint[])
+        SELECT DISTINCT webhook_id FROM made WHERE next_attempt_at IS NOT NULL AND webhook_id <> ALL(%s::bigint[])
     ) AS others
     FROM numbered
 ) AS counts LEFT JOIN (
     SELECT {due.COLUMNS}
     FROM (
         SELECT d.*, {due.BEHIND} AS behind FROM made AS d
-        WHERE d.state = 'pending' AND d.webhook_id = ANY(%s::bigint[]) ORDER BY d.id LIMIT %s
+        WHERE d.next_attempt_at IS NOT NULL AND d.webhook_id = ANY(%s::bigint[]) ORDER BY d.delivery_id LIMIT %s
     ) AS due JOIN {{event}} AS event ON event.id = due.event_id
-    ORDER BY due.id
+    ORDER BY due.delivery_id
 ) AS fresh ON true
 """
 
 _WAITING_POSTGRESQL = "SELECT 1 FROM {event} WHERE position IS NULL LIMIT 1"
 _TAKEN_SQLITE = f"SELECT json_group_array(id) FROM ({_OLDEST})"
-#: Left to itself SQLite goes through an index with all events, and through all pending deliveries.
+#: Left to itself SQLite goes through an index with all events.
 _WAITING_SQLITE = "SELECT 1 FROM {event} INDEXED BY event_undispatched WHERE position IS NULL LIMIT 1"
-_LATEST_SQLITE = "SELECT COALESCE(MAX(id), 0) FROM {delivery}"
 _MADE_SQLITE = f"""
 SELECT json_group_array(json_array({due.COLUMNS}))
 FROM (
-    SELECT d.*, {due.BEHIND.replace("WHERE", "WHERE b.id < %s AND", 1)} AS behind FROM {{delivery}} AS d NOT INDEXED
-    WHERE d.id >= %s AND d.state = 'pending' AND {{wanted}} ORDER BY d.id LIMIT %s
+    SELECT d.*, {due.BEHIND.replace("WHERE", "WHERE b.delivery_id < %s AND", 1)} AS behind
+    FROM {{outstanding}} AS d NOT INDEXED
+    WHERE d.delivery_id >= %s AND d.next_attempt_at IS NOT NULL AND {{wanted}} ORDER BY d.delivery_id LIMIT %s
 ) AS due JOIN {{event}} AS event ON event.id = due.event_id
 """
 _OTHERS_SQLITE = """
-SELECT json_group_array(DISTINCT webhook_id) FROM {delivery} AS d NOT INDEXED
-WHERE d.id >= %s AND d.state = 'pending' AND NOT {wanted}
+SELECT json_group_array(DISTINCT webhook_id) FROM {outstanding} AS d NOT INDEXED
+WHERE d.delivery_id >= %s AND d.next_attempt_at IS NOT NULL AND NOT {wanted}
 """
 
 
@@ -172,7 +174,7 @@ def _dispatch_postgresql(
     )
     oldest = limit if count == 1 else 2 * limit * count
     ours = sql.numbers(wanted)
-    parameters = [oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment, moment, ours, ours, room]
+    parameters = [oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment, ours, ours, room]
     rows = sql.run(due.in_utc(statement), parameters)
     return Dispatched(rows[0][0], [due.made(row[2:]) for row in rows if row[2] is not None], rows[0][1])
 
@@ -185,9 +187,10 @@ def _dispatch_sqlite(limit: int, value: int, wanted: Collection[int], room: int)
     Sequence.objects.filter(name=POSITIONS).update(value=value + len(taken))
     moment = sql.moment(now())
     fan_out = _FAN_OUT.replace("{now}", "%s").replace("{events}", "{event}").replace("{chosen}", sql.among("event.id"))
-    ((latest,),) = sql.run(_LATEST_SQLITE, [])
-    sql.run(fan_out, [FORMAT_VERSION, moment, moment, sql.numbers(taken)])
+    ((latest,),) = sql.run(outstanding.LATEST, [])
+    sql.run(fan_out, [FORMAT_VERSION, moment, sql.numbers(taken)])
     first, ours = latest + 1, sql.numbers(wanted)
+    sql.run(outstanding.ADD.replace("{deliveries}", outstanding.NEWER), [latest])
     condition = sql.among("d.webhook_id")
     others = sql.run_whole(_OTHERS_SQLITE.replace("{wanted}", condition), [first, ours])
     made = due.in_utc(_MADE_SQLITE.replace("{wanted}", condition))

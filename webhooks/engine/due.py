@@ -22,12 +22,9 @@ from webhooks.payloads import Facts
 
 _WEBHOOKS_WITH_DUE_WORK = """
 WITH RECURSIVE pending(webhook_id) AS (
-    SELECT MIN(webhook_id) FROM {delivery} {index_due} WHERE state = 'pending'
+    SELECT MIN(webhook_id) FROM {outstanding}
     UNION ALL
-    SELECT (
-        SELECT MIN(d.webhook_id) FROM {delivery} AS d {index_due}
-        WHERE d.state = 'pending' AND d.webhook_id > pending.webhook_id
-    )
+    SELECT (SELECT MIN(d.webhook_id) FROM {outstanding} AS d WHERE d.webhook_id > pending.webhook_id)
     FROM pending WHERE pending.webhook_id IS NOT NULL
 )
 SELECT webhook.id, webhook.organisation_id,
@@ -42,47 +39,44 @@ JOIN {webhook} AS webhook ON webhook.id = pending.webhook_id
 JOIN {organisation} AS organisation ON organisation.id = webhook.organisation_id
 WHERE webhook.state = 'active' AND webhook.archived_at IS NULL AND organisation.suspended_at IS NULL
   AND (webhook.breaker_until IS NULL OR webhook.breaker_until <= %s)
-  AND EXISTS (
-      SELECT 1 FROM {delivery} AS d
-      WHERE d.webhook_id = webhook.id AND d.state = 'pending' AND d.next_attempt_at <= %s
-  )
+  AND EXISTS (SELECT 1 FROM {outstanding} AS d WHERE d.webhook_id = webhook.id AND d.next_attempt_at <= %s)
 ORDER BY webhook.id
 """
 
-#: The delivery right before `d` in its lane that still blocks it.
+#: The delivery right before `d` in its lane that still blocks it. What is held blocks nobody.
 BEHIND = """(
-    SELECT b.id FROM {delivery} AS b
-    WHERE d.kind = 'event' AND b.webhook_id = d.webhook_id AND b.conversation_id = d.conversation_id
-      AND b.blocks AND b.seq < d.seq AND b.state <> 'held'
+    SELECT b.delivery_id FROM {outstanding} AS b
+    WHERE b.webhook_id = d.webhook_id AND b.lane = d.lane AND b.blocks AND b.seq < d.seq
+      AND b.next_attempt_at IS NOT NULL
     ORDER BY b.seq DESC LIMIT 1
 )"""
 
-#: What `made` takes, of a delivery `due` and its `event`. Times as text, in expressions: see `in_utc`.
+#: What `made` takes, of an outstanding delivery `due` and its `event`. Times as text, in expressions: see `in_utc`.
 COLUMNS = """
-    due.id, due.webhook_id, due.organisation_id, due.event_id, due.kind, due.conversation_id, due.format,
-    due.format_version, due.attempt_count, due.blocks, due.behind, {due_at},
+    due.delivery_id, due.webhook_id, due.organisation_id, due.event_id, due.lane, due.format, due.format_version,
+    due.attempt_count, due.blocks, due.behind, {due_at},
     event.type, event.seq, event.data, {recorded_at} || '+00:00', event.actor_kind, event.actor_id, event.actor_label
 """
 
 #: Due deliveries of one webhook after a place in their order, but for those whose lane has a head that is due later.
 _DUE = f"""
 SELECT d.*, {BEHIND} AS behind
-FROM {{delivery}} AS d
-WHERE d.webhook_id = {{webhook_id}} AND d.state = 'pending' AND d.next_attempt_at <= {{moment}}
-  AND (d.next_attempt_at, d.id) > ({{after_at}}, {{after_id}}) AND {{not_held}}
+FROM {{outstanding}} AS d
+WHERE d.webhook_id = {{webhook_id}} AND d.next_attempt_at <= {{moment}}
+  AND (d.next_attempt_at, d.delivery_id) > ({{after_at}}, {{after_id}}) AND {{not_held}}
   AND (
-      SELECT b.next_attempt_at FROM {{delivery}} AS b
-      WHERE d.kind = 'event' AND b.webhook_id = d.webhook_id AND b.conversation_id = d.conversation_id
-        AND b.blocks AND b.seq < d.seq AND b.state <> 'held'
+      SELECT b.next_attempt_at FROM {{outstanding}} AS b
+      WHERE b.webhook_id = d.webhook_id AND b.lane = d.lane AND b.blocks AND b.seq < d.seq
+        AND b.next_attempt_at IS NOT NULL
       ORDER BY b.seq LIMIT 1
   ) > d.next_attempt_at IS NOT TRUE
-ORDER BY d.next_attempt_at, d.id
+ORDER BY d.next_attempt_at, d.delivery_id
 LIMIT {{quota}}
 """
 
 _WITH_EVENT = f"""
 SELECT {COLUMNS} FROM {{due}} JOIN {{event}} AS event ON event.id = due.event_id
-ORDER BY due.next_attempt_at, due.id
+ORDER BY due.next_attempt_at, due.delivery_id
 """
 _WITH_EVENT_SQLITE = f"""
 SELECT json_group_array(json_array({COLUMNS})) FROM {{due}} JOIN {{event}} AS event ON event.id = due.event_id
@@ -117,8 +111,8 @@ class Due:
     webhook_id: int
     organisation_id: int
     event_id: int
-    kind: str
-    conversation_id: int | None
+    #: The conversation whose order it keeps; None for what may go at any time.
+    lane: int | None
     format: str
     format_version: int
     attempt_count: int
@@ -128,11 +122,6 @@ class Due:
     #: Place in the order of the webhook's due deliveries: when it was due, as text in UTC, and its id.
     place: tuple[str, int]
     event: Facts
-
-    @property
-    def lane(self) -> int | None:
-        """The conversation whose order it keeps; None for what may go at any time."""
-        return self.conversation_id if self.kind == "event" else None
 
 
 def webhooks_with_due_work() -> list[Wanting]:
@@ -144,10 +133,7 @@ def webhooks_with_due_work() -> list[Wanting]:
     else:
         latest = f"COALESCE(MAX({success}, {failure}), {success}, {failure})"
         idle = f"(julianday(%s) - julianday({latest})) * 86400.0"
-    # Left to itself SQLite takes an index that also has all that is finished.
-    index = "" if sql.vendor() == "postgresql" else "INDEXED BY delivery_due"
-    statement = _WEBHOOKS_WITH_DUE_WORK.replace("{idle_seconds}", idle).replace("{index_due}", index)
-    rows = sql.run(statement, [moment, moment, moment])
+    rows = sql.run(_WEBHOOKS_WITH_DUE_WORK.replace("{idle_seconds}", idle), [moment, moment, moment])
     return [
         Wanting(pk, owner, home, level, limit, seconds, idle_seconds, None if delays is None else _list(delays))
         for pk, owner, home, level, limit, seconds, idle_seconds, delays in rows
@@ -182,7 +168,7 @@ def _load_postgresql(
         .replace("{after_at}", "wanted.after_at")
         .replace("{after_id}", "wanted.after_id")
         .replace("{moment}", "CAST(%s AS timestamptz)")
-        .replace("{not_held}", "d.id NOT IN (SELECT unnest(%s::bigint[]))")
+        .replace("{not_held}", "d.delivery_id NOT IN (SELECT unnest(%s::bigint[]))")
     )
     statement = given + _WITH_EVENT.replace("{due}", f"wanted CROSS JOIN LATERAL ({one}) AS due")
     return sql.run(in_utc(statement), [*parameters, moment, held])
@@ -192,7 +178,7 @@ def _load_sqlite(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any
     parts = []
     parameters: list[Any] = [held]
     for webhook_id, quota, (after_at, after_id) in wanted:
-        one = _DUE.replace("{not_held}", "d.id NOT IN (SELECT id FROM held)")
+        one = _DUE.replace("{not_held}", "d.delivery_id NOT IN (SELECT id FROM held)")
         for name in ("webhook_id", "moment", "after_at", "after_id", "quota"):
             one = one.replace(f"{{{name}}}", "%s")
         parts.append(f"SELECT * FROM ({one})")
@@ -204,7 +190,7 @@ def _load_sqlite(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any
 
 def in_order(rows: list[Any]) -> list[Any]:
     """Rows of `COLUMNS` by when they were due and their ids."""
-    return sorted(rows, key=itemgetter(11, 0))
+    return sorted(rows, key=itemgetter(10, 0))
 
 
 def in_utc(statement: str) -> str:
@@ -222,18 +208,18 @@ def made(row: tuple[Any, ...]) -> Due:
     """A delivery from `COLUMNS`."""
     event = Facts(
         row[3],
+        row[11],
         row[12],
-        row[13],
-        orjson.loads(row[14]),
-        datetime.fromisoformat(row[15]),
+        orjson.loads(row[13]),
+        datetime.fromisoformat(row[14]),
+        row[15],
         row[16],
         row[17],
-        row[18],
     )
-    return Due(*row[:11], (row[11], row[0]), event)  # type: ignore[call-arg]  # as many as `COLUMNS` names
+    return Due(*row[:10], (row[10], row[0]), event)  # type: ignore[call-arg]  # as many as `COLUMNS` names
 
 
 def put_off(delivery_id: int, until: datetime) -> None:
     """Make a delivery due later without counting an attempt."""
-    statement = "UPDATE {delivery} SET next_attempt_at = %s WHERE id = %s AND state = 'pending'"
+    statement = "UPDATE {outstanding} SET next_attempt_at = %s WHERE delivery_id = %s AND next_attempt_at IS NOT NULL"
     sql.run(statement, [sql.moment(until), delivery_id])

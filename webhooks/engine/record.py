@@ -46,23 +46,33 @@ _RESULT = {
 _OF_ATTEMPT = 12
 _ATTEMPT = ", ".join(list(_RESULT)[1:_OF_ATTEMPT])
 
-#: Outcomes and attempts in one statement, and so in one round trip.
-_WRITE_POSTGRESQL = f"""
-, counted AS (
-    UPDATE {{delivery}} SET
-        state = CASE WHEN result.state = 'pending' THEN {{delivery}}.state ELSE result.state END,
-        next_attempt_at = CASE WHEN {{delivery}}.state = 'pending' THEN result.next_attempt_at END,
+#: Outcomes and attempts in one statement, and so in one round trip. What is outstanding comes first: it is the lock.
+_COUNTS = """
+    outstanding.delivery_id = result.id AND outstanding.attempt_count = result.number - 1
+    AND outstanding.event_id = result.event_id AND outstanding.webhook_id = result.webhook_id
+"""
+_OUTCOME = "result.id, result.number, result.state, result.status_code, result.error, result.finished_at"
+_ENDED_POSTGRESQL = f"""
+    DELETE FROM {{outstanding}} AS outstanding USING result
+    WHERE {_COUNTS} AND result.finished_at IS NOT NULL RETURNING {_OUTCOME}
+"""
+_LATER_POSTGRESQL = f"""
+    UPDATE {{outstanding}} AS outstanding SET
+        next_attempt_at = CASE WHEN outstanding.next_attempt_at IS NOT NULL THEN result.next_attempt_at END,
         attempt_count = result.number,
-        blocks = result.blocks,
-        last_status_code = result.status_code,
-        last_error = result.error,
-        finished_at = result.finished_at
-    FROM result
-    WHERE {{delivery}}.id = result.id AND {{delivery}}.attempt_count = result.number - 1
-      AND {{delivery}}.event_id = result.event_id AND {{delivery}}.webhook_id = result.webhook_id
-      AND {{delivery}}.state IN ('pending', 'held')
-    RETURNING {{delivery}}.id
-), written AS (
+        blocks = result.blocks
+    FROM result WHERE {_COUNTS} AND result.finished_at IS NULL RETURNING {_OUTCOME}
+"""
+_WRITE_POSTGRESQL = f"""
+, written AS (
+    UPDATE {{delivery}} SET
+        state = CASE WHEN counted.state = 'pending' THEN {{delivery}}.state ELSE counted.state END,
+        attempt_count = counted.number,
+        last_status_code = counted.status_code,
+        last_error = counted.error,
+        finished_at = counted.finished_at
+    FROM counted WHERE {{delivery}}.id = counted.id
+), attempted AS (
     INSERT INTO {{attempt}} (delivery_id, superseded, {_ATTEMPT})
     SELECT id, id NOT IN (SELECT id FROM counted), {_ATTEMPT} FROM result
 )
@@ -75,17 +85,25 @@ WITH result AS (
     SELECT value ->> 0 AS id, value ->> 1 AS number, value ->> 2 AS event_id, value ->> 3 AS webhook_id
     FROM json_each(%s)
 )
-SELECT json_group_array(result.id) FROM result CROSS JOIN {delivery} AS delivery ON delivery.id = result.id
-WHERE delivery.attempt_count = result.number - 1 AND delivery.state IN ('pending', 'held')
-  AND delivery.event_id = result.event_id AND delivery.webhook_id = result.webhook_id
+SELECT json_group_array(result.id)
+FROM result CROSS JOIN {outstanding} AS outstanding ON outstanding.delivery_id = result.id
+WHERE outstanding.attempt_count = result.number - 1
+  AND outstanding.event_id = result.event_id AND outstanding.webhook_id = result.webhook_id
+"""
+_ENDED_SQLITE = "DELETE FROM {outstanding} WHERE delivery_id IN (SELECT value FROM json_each(%s))"
+_LATER_SQLITE = """
+WITH result(id, number, next_attempt_at, blocks) AS ({rows})
+UPDATE {outstanding} SET
+    next_attempt_at = CASE WHEN {outstanding}.next_attempt_at IS NOT NULL THEN result.next_attempt_at END,
+    attempt_count = result.number,
+    blocks = result.blocks
+FROM result WHERE {outstanding}.delivery_id = result.id
 """
 _UPDATE_SQLITE = """
-WITH result(id, number, state, next_attempt_at, blocks, status_code, error, finished_at) AS ({rows})
+WITH result(id, number, state, status_code, error, finished_at) AS ({rows})
 UPDATE {delivery} SET
     state = CASE WHEN result.state = 'pending' THEN {delivery}.state ELSE result.state END,
-    next_attempt_at = CASE WHEN {delivery}.state = 'pending' THEN result.next_attempt_at END,
     attempt_count = result.number,
-    blocks = result.blocks,
     last_status_code = result.status_code,
     last_error = result.error,
     finished_at = result.finished_at
@@ -212,19 +230,30 @@ def _row(result: Result, finished: datetime) -> tuple[Any, ...]:
 
 def _write_postgresql(rows: Sequence[tuple[Any, ...]]) -> set[int]:
     given, parameters = sql.rows_of("result", _RESULT, rows)
-    return {row[0] for row in sql.run(given + _WRITE_POSTGRESQL, parameters)}
+    counted = f", counted AS ({_ENDED_POSTGRESQL})"
+    if any(row[15] is None for row in rows):
+        counted = (
+            f", ended AS ({_ENDED_POSTGRESQL}), later AS ({_LATER_POSTGRESQL})"
+            ", counted AS (SELECT * FROM ended UNION ALL SELECT * FROM later)"
+        )
+    return {row[0] for row in sql.run(given + counted + _WRITE_POSTGRESQL, parameters)}
 
 
 def _write_sqlite(rows: Sequence[tuple[Any, ...]]) -> set[int]:
     versions = orjson.dumps([(row[0], row[2], *row[16:]) for row in rows]).decode()
     counted = set(sql.run_whole(_COUNTED_SQLITE, [versions]))
-    outcomes, attempts = [], []
+    outcomes, ended, later, attempts = [], [], [], []
     for row in rows:
         if row[0] in counted:
-            finished_at = sql.text(row[15])
-            outcomes.append((row[0], row[2], str(row[12]), sql.text(row[13]), row[14], row[4], row[5], finished_at))
+            outcomes.append((row[0], row[2], str(row[12]), row[4], row[5], sql.text(row[15])))
+            if row[15] is None:
+                later.append((row[0], row[2], sql.text(row[13]), row[14]))
+            else:
+                ended.append(row[0])
         documents = orjson.dumps(row[8]).decode(), orjson.dumps(row[9]).decode()
         attempts.append((*row[:3], sql.text(row[3]), *row[4:8], *documents, *row[10:12], row[0] not in counted))
+    sql.run(_ENDED_SQLITE, [sql.numbers(ended)])
+    sql.in_chunks(later, _LATER_SQLITE)
     sql.in_chunks(outcomes, _UPDATE_SQLITE)
     sql.in_chunks(attempts, _INSERT_SQLITE)
     return counted

@@ -13,11 +13,12 @@ from conversations.models import Event
 from core import models as core
 from core.statements import execute
 from organisations.models import Organisation, WebioToken
-from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Subscription, Tally, Webhook
+from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Outstanding, Subscription, Tally, Webhook
 
 TABLES = {
     "event": Event._meta.db_table,
     "delivery": Delivery._meta.db_table,
+    "outstanding": Outstanding._meta.db_table,
     "attempt": Attempt._meta.db_table,
     "webhook": Webhook._meta.db_table,
     "subscription": Subscription._meta.db_table,

@@ -24,6 +24,7 @@ from webhooks.custom_values import clean_fields
 from webhooks.endpoint_auth import settings_of, shown
 from webhooks.kept_secrets import KEPT, Kept
 from webhooks.models import Delivery, Webhook
+from webhooks.outstanding import in_state
 from webhooks.testing import CUSTOM_VALUE
 
 #: Stands for a header value that is stored and not shown.
@@ -340,7 +341,6 @@ class DeliveryFilterForm(forms.Form):
         chosen = self.cleaned_data
         wanted = Q()
         for name, column in (
-            ("state", "state"),
             ("event", "event_type"),
             ("webhook", "webhook_id"),
             ("conversation", "conversation_id"),
@@ -348,6 +348,8 @@ class DeliveryFilterForm(forms.Form):
         ):
             if chosen.get(name):
                 wanted &= Q(**{column: chosen[name]})
+        if chosen.get("state"):
+            wanted &= in_state(chosen["state"])
         zone = ZoneInfo(self.organisation.time_zone)
         if chosen.get("since"):
             wanted &= Q(created_at__gte=datetime.combine(chosen["since"], time.min, zone))

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models import QuerySet
 
 from conftest import Cast
 from conversations.models import Event
 from core.actors import SYSTEM
 from core.clock import now
 from webhooks.actions import create_webhook
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Delivery, Outstanding, Webhook
+from webhooks.outstanding import of
 from webhooks.tests.endpoint import Endpoint, running_endpoint
 from webhooks.tests.running import own_database
 
@@ -43,11 +45,12 @@ def make_delivery(cast: Cast, webhook: Webhook, **changes: Any) -> Delivery:
         "kind": "resend" if again else "event",
         "copy": secrets.randbits(62) if again else 0,
         "state": "pending",
-        "next_attempt_at": moment if changes.get("state", "pending") == "pending" else None,
         "created_at": moment,
         **changes,
     }
-    return Delivery.objects.create(
+    due = values.pop("next_attempt_at", moment if values["state"] == "pending" else None)
+    blocks = values.pop("blocks", False)
+    delivery = Delivery.objects.create(
         organisation=cast.organisation,
         webhook=webhook,
         event=event,
@@ -57,6 +60,15 @@ def make_delivery(cast: Cast, webhook: Webhook, **changes: Any) -> Delivery:
         format=webhook.format,
         **values,
     )
+    if delivery.state in ("pending", "held"):
+        of(delivery, due, blocks=blocks).save(force_insert=True)
+    return delivery
+
+
+def finish(deliveries: QuerySet[Delivery], **changes: Any) -> None:
+    """Let deliveries have come to an end, however they did."""
+    Outstanding.objects.filter(delivery__in=deliveries).delete()
+    deliveries.update(**{"finished_at": now(), **changes})
 
 
 @pytest.fixture

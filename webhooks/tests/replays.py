@@ -7,11 +7,11 @@ from typing import Any
 from conftest import Cast
 from conversations.actions import receive_message
 from core.actors import SYSTEM
-from core.clock import now
 from webhooks.engine.dispatch import dispatch
 from webhooks.models import Delivery, Replay, Webhook
 from webhooks.replay import start_replay
 from webhooks.replaying import Worker, workable
+from webhooks.tests.conftest import finish
 
 
 def past(cast: Cast, webhook: Webhook, count: int, **changes: Any) -> list[Delivery]:
@@ -21,9 +21,8 @@ def past(cast: Cast, webhook: Webhook, count: int, **changes: Any) -> list[Deliv
     for number in range(count):
         receive_message(channel=cast.channel, address=f"44770090000{number % 3}", body=str(number))
     dispatch()
-    values = {"state": "failed", "next_attempt_at": None, "blocks": False, "attempt_count": 10, "finished_at": now()}
     made = Delivery.objects.filter(webhook=webhook).exclude(pk__in=before)
-    made.update(**values | changes)
+    finish(made, **{"state": "failed", "attempt_count": 10, **changes})
     return list(made.order_by("event_id"))
 
 
@@ -47,4 +46,4 @@ def work_off(replay: Replay, steps: int = 100) -> Replay:
 
 def replayed(webhook: Webhook) -> list[Delivery]:
     """What replays have made, in the order in which it is sent."""
-    return list(Delivery.objects.filter(webhook=webhook, kind="replay").order_by("next_attempt_at", "id"))
+    return list(Delivery.objects.filter(webhook=webhook, kind="replay").order_by("created_at", "id"))

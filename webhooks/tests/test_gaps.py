@@ -15,8 +15,9 @@ from core.actors import SYSTEM
 from core.clock import now
 from webhooks.actions import disable_webhook, pause_webhook
 from webhooks.gaps import Reason, followers, waits_of
-from webhooks.models import Delivery, Webhook
-from webhooks.tests.conftest import make_webhook
+from webhooks.models import Delivery, Outstanding, Webhook
+from webhooks.outstanding import of
+from webhooks.tests.conftest import finish, make_webhook
 from webhooks.tests.pages import at
 
 
@@ -33,8 +34,9 @@ def lane(cast: Cast, webhook: Webhook, count: int) -> list[Delivery]:
     events = Event.objects.filter(
         organisation=cast.organisation, conversation=cast.conversation, type="inboundMessage"
     ).order_by("-seq")[:count]
-    return [
-        Delivery.objects.create(
+    made = []
+    for event in reversed(events):
+        delivery = Delivery.objects.create(
             organisation=cast.organisation,
             webhook=webhook,
             event=event,
@@ -42,11 +44,10 @@ def lane(cast: Cast, webhook: Webhook, count: int) -> list[Delivery]:
             conversation_id=event.conversation_id,
             seq=event.seq,
             format=webhook.format,
-            next_attempt_at=now() - timedelta(seconds=1),
-            blocks=True,
         )
-        for event in reversed(events)
-    ]
+        of(delivery, now() - timedelta(seconds=1), blocks=True).save(force_insert=True)
+        made.append(delivery)
+    return made
 
 
 def reasons(delivery: Delivery) -> list[Reason]:
@@ -69,17 +70,19 @@ def test_a_later_delivery_waits_for_the_first_and_the_pages_link(
 def test_what_is_held_or_finished_or_of_another_webhook_is_not_waited_for(acme: Cast, webhook: Webhook) -> None:
     first, second = lane(acme, webhook, 2)
     other = make_webhook(acme, name="other")
-    Delivery.objects.filter(pk=first.pk).update(webhook=other)
+    head = Outstanding.objects.filter(pk=first.pk)
+    head.update(webhook=other)
     assert reasons(second) == []
-    Delivery.objects.filter(pk=first.pk).update(webhook=webhook, state="held")
+    head.update(webhook=webhook, next_attempt_at=None)
     assert reasons(second) == []
-    Delivery.objects.filter(pk=first.pk).update(state="delivered", blocks=False)
+    head.delete()
     assert reasons(second) == []
 
 
 def test_a_resend_waits_for_nobody(acme: Cast, webhook: Webhook) -> None:
     _first, second = lane(acme, webhook, 2)
-    Delivery.objects.filter(pk=second.pk).update(kind="resend", blocks=False)
+    Delivery.objects.filter(pk=second.pk).update(kind="resend")
+    Outstanding.objects.filter(pk=second.pk).update(lane=None, blocks=False)
     assert reasons(second) == []
 
 
@@ -113,7 +116,7 @@ def test_a_held_delivery_says_why(acme: Cast, webhook: Webhook, signed_in: Clien
 
 def test_a_retry_tells_its_time_and_a_suspension_comes_before_all(acme: Cast, webhook: Webhook) -> None:
     (delivery,) = lane(acme, webhook, 1)
-    Delivery.objects.filter(pk=delivery.pk).update(next_attempt_at=now() + timedelta(minutes=5), attempt_count=1)
+    Outstanding.objects.filter(pk=delivery.pk).update(next_attempt_at=now() + timedelta(minutes=5), attempt_count=1)
     assert reasons(delivery) == [Reason.RETRY]
     Webhook.objects.filter(pk=webhook.pk).update(breaker_until=now() + timedelta(minutes=1))
     assert reasons(delivery) == [Reason.BREAKER, Reason.RETRY]
@@ -124,6 +127,6 @@ def test_a_retry_tells_its_time_and_a_suspension_comes_before_all(acme: Cast, we
 
 def test_a_finished_delivery_waits_for_nothing(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
     (delivery,) = lane(acme, webhook, 1)
-    Delivery.objects.filter(pk=delivery.pk).update(state="delivered", blocks=False, next_attempt_at=None)
+    finish(Delivery.objects.filter(pk=delivery.pk), state="delivered")
     assert reasons(delivery) == []
     assert "What it waits for" not in signed_in.get(at(acme, "delivery", delivery.pk)).content.decode()

@@ -23,7 +23,7 @@ from webhooks.tests.engine import deliver, running_drain, step
 def due(number: int, attempts: int = 0, conversation: int | None = None) -> Due:
     """A delivery that is due."""
     event = Facts(number, "inboundMessage", 1, {}, now())
-    return Due(number, 1, 1, number, "event", conversation, "webio", 1, attempts, True, None, ("", number), event)
+    return Due(number, 1, 1, number, conversation, "webio", 1, attempts, True, None, ("", number), event)
 
 
 def answer(seconds: float, status: int | None = 200) -> Outcome:

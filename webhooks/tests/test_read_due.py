@@ -12,7 +12,7 @@ from conversations.models import Event
 from core.clock import held_at, now
 from webhooks.engine import dispatch
 from webhooks.engine.lane import CAP_START
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Delivery, Outstanding, Webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver, running_drain, step
@@ -70,7 +70,7 @@ def test_what_is_due_before_the_head_of_its_lane_follows_it_at_once(acme: Cast, 
     make_webhook(acme, callback_url=endpoint.url)
     record_events(acme, 2, conversations=1)
     first, second = Delivery.objects.order_by("seq")
-    Delivery.objects.filter(pk=second.pk).update(next_attempt_at=first.next_attempt_at - timedelta(minutes=1))
+    Outstanding.objects.filter(pk=second.pk).update(next_attempt_at=first.next_attempt_at - timedelta(minutes=1))
     deliver()
     assert arrived(endpoint) == [first.event_id, second.event_id]
 
@@ -82,7 +82,7 @@ def test_order_does_not_rest_on_the_times_at_which_deliveries_are_due(acme: Cast
     chance = random.Random(7)
     for delivery in Delivery.objects.all():
         at = now() - timedelta(seconds=chance.randrange(1000))
-        Delivery.objects.filter(pk=delivery.pk).update(next_attempt_at=at)
+        Outstanding.objects.filter(pk=delivery.pk).update(next_attempt_at=at)
     deliver()
     ids = arrived(endpoint)
     assert len(ids) == len(set(ids)) == 300
@@ -93,7 +93,7 @@ def test_a_lane_that_waits_hides_no_other_however_long_it_is(acme: Cast, endpoin
     webhook = make_webhook(acme, callback_url=endpoint.url, ordering="strict")
     record_events(acme, 150, conversations=1)
     head = Delivery.objects.filter(webhook=webhook).earliest("id")
-    Delivery.objects.filter(pk=head.pk).update(next_attempt_at=now() + timedelta(minutes=5), attempt_count=1)
+    Outstanding.objects.filter(pk=head.pk).update(next_attempt_at=now() + timedelta(minutes=5), attempt_count=1)
     sample = Event.objects.filter(conversation_id=FIRST).latest("id")
     Event.objects.create(
         organisation=acme.organisation,

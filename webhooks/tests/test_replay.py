@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import Cast
+from conversations.actions import receive_message
 from conversations.models import Event
 from core.actors import SYSTEM, Actor
 from core.clock import held_at, now
@@ -25,10 +26,11 @@ from webhooks.actions import (
     resume_webhook,
     update_webhook,
 )
-from webhooks.models import Delivery, Replay, Webhook
+from webhooks.models import Delivery, Outstanding, Replay, Webhook
+from webhooks.outstanding import of
 from webhooks.replay import cancel_replay, pause_replay, preview_replay, resume_replay, start_replay
 from webhooks.replaying import BACKLOG, Worker, advance, following, wanted
-from webhooks.tests.conftest import make_webhook
+from webhooks.tests.conftest import finish, make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import bodies, deliver
 from webhooks.tests.replays import begin, past, replayed, work_off
@@ -48,7 +50,12 @@ class TestChoosing:
         same = ("event_id", "organisation_id", "event_type", "conversation_id", "seq", "format", "format_version")
         for source, copy in zip(sources, copies, strict=True):
             assert [getattr(copy, name) for name in same] == [getattr(source, name) for name in same]
-            assert (copy.state, copy.attempt_count, copy.blocks, copy.last_error) == ("pending", 0, False, "")
+            assert (copy.state, copy.attempt_count, copy.outstanding.blocks, copy.last_error) == (
+                "pending",
+                0,
+                False,
+                "",
+            )
             assert (copy.last_status_code, copy.finished_at) == (None, None)
 
     @pytest.mark.parametrize(
@@ -97,7 +104,7 @@ class TestChoosing:
         rows = past(acme, webhook, 9)
         for row in (rows[4], rows[0]):
             resend_delivery(delivery=row, actor=SYSTEM)
-        Delivery.objects.filter(kind="resend").update(state="failed", next_attempt_at=None)
+        finish(Delivery.objects.filter(kind="resend"), state="failed")
         work_off(begin(webhook, rate=10))
         assert [row.event_id for row in replayed(webhook)] == [row.event_id for row in rows]
 
@@ -282,10 +289,11 @@ class TestWaiting:
         Delivery.objects.bulk_create(
             Delivery(
                 organisation_id=row.organisation_id, webhook=webhook, event_id=row.event_id, copy=number + 1,
-                kind="resend", event_type=row.event_type, format=row.format, state="pending", next_attempt_at=now(),
+                kind="resend", event_type=row.event_type, format=row.format, state="pending",
             )
             for number in range(BACKLOG - 1)
         )  # fmt: skip
+        Outstanding.objects.bulk_create(of(one, now()) for one in Delivery.objects.filter(state="pending"))
         replay = work_off(begin(webhook))
         assert (replay.state, replay.made) == ("running", 1)
         Delivery.objects.filter(state="pending").delete()
@@ -359,7 +367,8 @@ class TestPace:
 
 def test_the_endpoint_gets_the_same_bytes_in_order(acme: Cast, endpoint: Endpoint) -> None:
     webhook = make_webhook(acme, callback_url=endpoint.url)
-    past(acme, webhook, 6, state="pending", next_attempt_at=now(), attempt_count=0, finished_at=None)
+    for number in range(6):
+        receive_message(channel=acme.channel, address=f"44770090000{number % 3}", body=str(number))
     deliver()
     first = {asked.headers["webhook-id"]: asked.body for asked in endpoint.asked}
     sent = len(bodies(endpoint))

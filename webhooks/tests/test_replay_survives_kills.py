@@ -21,10 +21,11 @@ import django
 django.setup()
 from core.actors import SYSTEM
 from webhooks.engine.dispatch import dispatch
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Delivery, Outstanding, Webhook
 from webhooks.replay import start_replay
 dispatch()
-Delivery.objects.update(state="failed", next_attempt_at=None, blocks=False)
+Delivery.objects.update(state="failed")
+Outstanding.objects.all().delete()
 start_replay(webhook=Webhook.objects.get(name="0"), actor=SYSTEM, rate=200)
 """
 
@@ -50,7 +51,7 @@ deadline = time.monotonic() + 20
 while (replay := Replay.objects.get()).state != "done" and time.monotonic() < deadline:
     time.sleep(0.1)
 wanted = Delivery.objects.filter(webhook=replay.webhook, kind="event").order_by("event_id")
-made = Delivery.objects.filter(kind="replay").order_by("next_attempt_at", "id")
+made = Delivery.objects.filter(kind="replay").order_by("created_at", "id")
 print(json.dumps({
     "state": replay.state, "total": replay.total, "made": replay.made,
     "wanted": list(wanted.values_list("event_id", flat=True)),

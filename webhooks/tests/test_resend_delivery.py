@@ -32,7 +32,7 @@ def test_a_resend_is_a_new_delivery_of_the_same_event(acme: Cast, webhook: Webho
     again = resend_delivery(delivery=first, actor=SYSTEM)
     again.refresh_from_db()
     assert again.pk != first.pk
-    assert (again.kind, again.state, again.attempt_count, again.blocks) == ("resend", "pending", 0, False)
+    assert (again.kind, again.state, again.attempt_count, again.outstanding.blocks) == ("resend", "pending", 0, False)
     assert (again.last_status_code, again.last_error, again.finished_at) == (None, "", None)
     assert again.next_attempt_at is not None
     assert again.next_attempt_at <= now()

@@ -16,7 +16,7 @@ from core.clock import now
 from core.errors import Invalid
 from core.trace import current_trace, new_traceparent, trace_of, tracing
 from webhooks.custom_headers import clean_headers
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Outstanding, Webhook
 from webhooks.payloads import render
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
@@ -86,7 +86,7 @@ def test_each_attempt_continues_the_trace_of_the_call_and_sends_the_bytes_it_sen
     set_status(client, acme, traceparent=GIVEN)
     endpoint.status = 500
     deliver()
-    Delivery.objects.update(next_attempt_at=now())
+    Outstanding.objects.update(next_attempt_at=now())
     deliver()
     first, second = endpoint.asked
     parents = {found["parent"] for asked in (first, second) if (found := SENT.fullmatch(asked.headers["traceparent"]))}

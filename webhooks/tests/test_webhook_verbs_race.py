@@ -26,7 +26,8 @@ from webhooks.actions import (
     rotate_secret,
     update_webhook,
 )
-from webhooks.models import Delivery, Webhook
+from webhooks.models import Delivery, Outstanding, Webhook
+from webhooks.outstanding import of
 from webhooks.tests.conftest import make_webhook
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -73,10 +74,12 @@ def fill(webhook: Webhook, state: str) -> None:
             event_type=event.type,
             format=webhook.format,
             state=state,
-            next_attempt_at=now() if state == "pending" else None,
         )
         for number in range(DELIVERIES)
     )
+    due = now() if state == "pending" else None
+    unfinished = Delivery.objects.filter(state__in=["pending", "held"])
+    Outstanding.objects.bulk_create(of(delivery, due) for delivery in unfinished)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from django.db import transaction
 
 from conversations.models import Event
 from core.clock import now
+from webhooks import outstanding
 from webhooks.actions import events_of
 from webhooks.engine.schedule import DELAYS
 from webhooks.engine.tally import PERIOD_SECONDS
-from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, Attempt, Delivery, Tally, Webhook
+from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, Attempt, Delivery, Outstanding, Tally, Webhook
 
 #: The same history on every machine.
 SEED = 21
@@ -51,9 +52,10 @@ def make(webhook: Webhook, *, down: bool) -> int:
     endpoint = _Endpoint(random.Random(f"{SEED} {webhook.name}"), now(), down)
     with transaction.atomic():
         told = [endpoint.tell(webhook, event) for event in events]
-        Delivery.objects.bulk_create([delivery for delivery, _attempts in told], batch_size=500)
+        Delivery.objects.bulk_create([delivery for delivery, _attempts, _due in told], batch_size=500)
+        Outstanding.objects.bulk_create([outstanding.of(delivery, due) for delivery, _attempts, due in told if due])
         attempts = []
-        for delivery, made in told:
+        for delivery, made, _due in told:
             for attempt in made:
                 attempt.delivery = delivery
             attempts += made
@@ -71,8 +73,8 @@ class _Endpoint:
     moment: datetime
     down: bool
 
-    def tell(self, webhook: Webhook, event: Event) -> tuple[Delivery, list[Attempt]]:
-        """A delivery of the event as it stands now, with its attempts."""
+    def tell(self, webhook: Webhook, event: Event) -> tuple[Delivery, list[Attempt], datetime | None]:
+        """A delivery of the event as it stands now, with its attempts and when the next is due."""
         delivery = Delivery(
             organisation_id=event.organisation_id,
             webhook=webhook,
@@ -94,10 +96,9 @@ class _Endpoint:
             if answer.accepted or len(attempts) > len(DELAYS):
                 delivery.state = Delivery.State.DELIVERED if answer.accepted else Delivery.State.FAILED
                 delivery.finished_at = at + timedelta(milliseconds=answer.milliseconds)
-                return delivery, attempts
+                return delivery, attempts, None
             at += timedelta(seconds=DELAYS[len(attempts) - 1] * self.chance.uniform(0.9, 1.1))
-        delivery.next_attempt_at = at
-        return delivery, attempts
+        return delivery, attempts, at
 
     def _ask(self, at: datetime) -> Answer:
         ago = self.moment - at

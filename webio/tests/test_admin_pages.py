@@ -25,6 +25,7 @@ from payments.models import Payment
 from webhooks.actions import create_webhook
 from webhooks.engine import tally
 from webhooks.models import Attempt, Delivery, Lease, Replay, Webhook
+from webhooks.outstanding import of
 from webhooks.replay import start_replay
 
 LIST_CEILING = 14
@@ -236,6 +237,7 @@ def test_the_end_of_a_suspension_sends_what_was_held(
     assert full.organisation.suspended
     assert last_audit() == ("organisation.suspend", "staff")
     Delivery.objects.filter(pk=delivery.pk).update(state="held", finished_at=None)
+    of(delivery, None).save(force_insert=True)
     run_action(staff_client, Organisation, "unsuspend", full.organisation)
     delivery.refresh_from_db()
     assert delivery.state == "pending"

@@ -14,7 +14,7 @@ from conversations.models import Event
 from core.clock import held_at, now
 from core.outbound import Request, fetch
 from webhooks.incidents import Kind, kind_of
-from webhooks.models import Attempt, Delivery, Tally, Webhook
+from webhooks.models import Attempt, Delivery, Outstanding, Tally, Webhook
 from webhooks.tallies import PERIODS, history, total
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import running_endpoint
@@ -57,7 +57,7 @@ def test_an_endpoint_that_is_down_retries_and_has_failed(week: Cast) -> None:
     assert set(states) == {"delivered", "pending", "failed"}
     webhook.refresh_from_db()
     assert kind_of(webhook) == Kind.BREAKER
-    due = Delivery.objects.filter(webhook=webhook, state="pending", next_attempt_at__lte=now())
+    due = Outstanding.objects.filter(webhook=webhook, next_attempt_at__lte=now())
     assert not due.exists()
 
 

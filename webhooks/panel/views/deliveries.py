@@ -39,7 +39,7 @@ class LogMixin:
         if webhook is not None:
             rows = rows.filter(webhook=webhook)
         if form.is_valid():
-            rows = rows.filter(form.condition()).select_related("webhook")
+            rows = rows.filter(form.condition()).select_related("webhook", "outstanding")
         else:
             rows = rows.none()
         one = webhook is not None or bool(form.cleaned_data.get("webhook"))
@@ -95,7 +95,7 @@ class DeliveryDetail(IntegrationView):
     permission = Permission.DELIVERIES_VIEW
 
     def get(self, request: HttpRequest, delivery_id: int, **kwargs: Any) -> HttpResponse:
-        rows = Delivery.objects.select_related("webhook", "webhook__organisation", "event")
+        rows = Delivery.objects.select_related("webhook", "webhook__organisation", "event", "outstanding")
         delivery = get_object_or_404(rows, organisation=self.organisation, pk=delivery_id)
         attempts = list(delivery.attempts.order_by("number", "pk"))
         again = Delivery.objects.filter(webhook_id=delivery.webhook_id, event_id=delivery.event_id)
@@ -109,7 +109,7 @@ class DeliveryDetail(IntegrationView):
             followers=followers(delivery),
             sent=sent,
             curl=as_curl("POST", sent.url, sent.headers, sent.body),
-            siblings=list(again.exclude(pk=delivery.pk).order_by("-pk")[:PAGE_SIZE]),
+            siblings=list(again.exclude(pk=delivery.pk).select_related("outstanding").order_by("-pk")[:PAGE_SIZE]),
         )
 
 

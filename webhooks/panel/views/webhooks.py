@@ -106,7 +106,7 @@ class WebhookDetail(WebhookView):
         buckets = history(self.webhook, period)
         recent = []
         if self.may(Permission.DELIVERIES_VIEW):
-            recent = list(self.webhook.deliveries.order_by("-pk")[:RECENT])
+            recent = list(self.webhook.deliveries.select_related("outstanding").order_by("-pk")[:RECENT])
         return self.page(
             "webhooks/webhook_detail.html",
             tab="overview",

@@ -1,0 +1,115 @@
+"""Deliveries that are not finished: how their rows come to be, are held, released and cancelled.
+
+A delivery's `Outstanding` is written before the delivery itself, always: it is the lock of both.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import connections, router, transaction
+from django.db.models import Q, QuerySet
+
+from core.clock import now
+from webhooks.models import Delivery, Outstanding, Webhook
+
+#: States that `Delivery.exception` repeats.
+EXCEPTIONS = (Delivery.State.FAILED, Delivery.State.HELD, Delivery.State.CANCELLED)
+
+#: What is outstanding of `{deliveries}` that have just been made: pending ones are due since then.
+ADD = """
+INSERT INTO {outstanding} (
+    delivery_id, organisation_id, webhook_id, event_id, lane, seq, format, format_version, next_attempt_at,
+    attempt_count, blocks
+)
+SELECT id, organisation_id, webhook_id, event_id, CASE WHEN kind = 'event' THEN conversation_id END, seq, format,
+       format_version, CASE WHEN state = 'pending' THEN created_at END, attempt_count,
+       kind = 'event' AND conversation_id IS NOT NULL
+FROM {deliveries} ORDER BY id
+"""
+#: On SQLite, which has one writer, the deliveries made since this was the highest number.
+LATEST = "SELECT COALESCE(MAX(id), 0) FROM {delivery}"
+NEWER = "{delivery} WHERE id > %s"
+
+_NAMES = {"delivery": Delivery._meta.db_table, "outstanding": Outstanding._meta.db_table}
+
+
+def insert(statement: str, parameters: list[Any]) -> int:
+    """Execute an `INSERT INTO … SELECT` of deliveries with what is outstanding of them. Returns how many were made."""
+    connection = connections[router.db_for_write(Delivery)]
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            add = ADD.format(deliveries="made", **_NAMES)
+            cursor.execute(f"WITH made AS ({statement} RETURNING *) {add}", parameters)
+        else:
+            cursor.execute(LATEST.format(**_NAMES))
+            latest = cursor.fetchone()[0]
+            cursor.execute(statement, parameters)
+            cursor.execute(ADD.replace("{deliveries}", NEWER).format(**_NAMES), [latest])
+        return cursor.rowcount
+
+
+def of(delivery: Delivery, next_attempt_at: datetime | None, *, blocks: bool = False) -> Outstanding:
+    """What is outstanding of a delivery that is due then, None while it is held; `blocks` its lane. Not saved."""
+    return Outstanding(
+        delivery=delivery,
+        organisation_id=delivery.organisation_id,
+        webhook_id=delivery.webhook_id,
+        event_id=delivery.event_id,
+        lane=delivery.conversation_id if delivery.kind == Delivery.Kind.EVENT else None,
+        seq=delivery.seq,
+        format=delivery.format,
+        format_version=delivery.format_version,
+        next_attempt_at=next_attempt_at,
+        attempt_count=delivery.attempt_count,
+        blocks=blocks,
+    )
+
+
+def hold(webhook: Webhook) -> int:
+    """Hold what is pending of a webhook. Returns how many. In the caller's transaction.
+
+    A request that is under way ends: its success counts, its failure leaves the delivery held.
+    """
+    Outstanding.objects.filter(webhook=webhook, next_attempt_at__isnull=False).update(next_attempt_at=None)
+    held = Outstanding.objects.filter(webhook=webhook, next_attempt_at=None)
+    rows = Delivery.objects.filter(pk__in=held.values("pk"), state=Delivery.State.PENDING)
+    return rows.update(state=Delivery.State.HELD)
+
+
+def release(which: QuerySet[Outstanding]) -> int:
+    """Make what is held among these due now. Returns how many."""
+    if not which.filter(next_attempt_at=None).exists():
+        return 0
+    moment = now()
+    with transaction.atomic():
+        which.filter(next_attempt_at=None).update(next_attempt_at=moment)
+        rows = Delivery.objects.filter(
+            pk__in=which.filter(next_attempt_at=moment).values("pk"), state=Delivery.State.HELD
+        )
+        return rows.update(state=Delivery.State.PENDING)
+
+
+def cancel(which: QuerySet[Outstanding]) -> int:
+    """Cancel these. The attempt of a request that is under way is kept, but superseded. Returns how many."""
+    if not which.exists():
+        return 0
+    unfinished = [Delivery.State.PENDING, Delivery.State.HELD]
+    with transaction.atomic():
+        which.update(next_attempt_at=None, blocks=False)
+        rows = Delivery.objects.filter(pk__in=which.values("pk"), state__in=unfinished)
+        cancelled = rows.update(state=Delivery.State.CANCELLED, finished_at=now())
+        # By their state: more may have been made in this moment.
+        which.filter(delivery__state=Delivery.State.CANCELLED).delete()
+    return cancelled
+
+
+def in_state(state: str, webhook_id: int | None = None) -> Q:
+    """The condition that a delivery is in a state, in words that an index serves; `webhook_id` if it is of one only."""
+    if state in EXCEPTIONS:
+        return Q(exception=state)
+    if state != Delivery.State.PENDING:
+        return Q(state=state)
+    own = Q() if webhook_id is None else Q(outstanding__webhook=webhook_id)
+    return own & Q(outstanding__next_attempt_at__isnull=False)
