@@ -41,10 +41,9 @@ def agree() -> dict[str, int]:
     rows = list(Outstanding.objects.select_related("delivery"))
     assert {row.pk: row.next_attempt_at is not None for row in rows} == unfinished
     for row in rows:
-        one = row.delivery
-        assert (row.organisation_id, row.webhook_id, row.event_id) == (one.organisation_id, one.webhook_id, one.event_id)
-        assert (row.seq, row.format, row.format_version) == (one.seq, one.format, one.format_version)
-        assert (row.lane, row.attempt_count) == (one.conversation_id if one.kind == "event" else None, one.attempt_count)
+        same = ("organisation_id", "webhook_id", "event_id", "seq", "format", "format_version", "attempt_count")
+        assert [getattr(row, name) for name in same] == [getattr(row.delivery, name) for name in same]
+        assert row.lane == (row.delivery.conversation_id if row.delivery.kind == "event" else None)
     for row in Delivery.objects.all():
         assert row.exception == (row.state if row.state in ("failed", "held", "cancelled") else None)
         assert (row.finished_at is None) == (row.state in ("pending", "held"))
