@@ -57,11 +57,15 @@ _HISTORY = (
     """,
     """
     INSERT INTO conversations_event (
-        id, organisation_id, conversation_id, contact_id, type, seq, position, schema_version, data, actor_kind,
-        actor_id, actor_label, created_at
+        id, organisation_id, conversation_id, contact_id, type, seq, schema_version, data, actor_kind, actor_id,
+        actor_label, created_at
     )
-    SELECT i, o.organisation_id, o.conversation, o.contact_id, 'inboundMessage', o.seq, i, 1, o.data, 'contact', '',
+    SELECT i, o.organisation_id, o.conversation, o.contact_id, 'inboundMessage', o.seq, 1, o.data, 'contact', '',
            '447700900123', o.at
+    FROM {rows} AS o
+    """,
+    """
+    INSERT INTO conversations_position (event_id, organisation_id, position) SELECT i, o.organisation_id, i
     FROM {rows} AS o
     """,
     """
@@ -103,8 +107,7 @@ JOIN conversations_event AS event ON event.conversation_id = conversation.id AND
 #: How a statement is told from others, by what only it has, in the order in which they are tried.
 STATEMENTS = {
     "read due deliveries": "CROSS JOIN LATERAL",
-    "number and fan out events": "WITH batch AS",
-    "look for events": "position IS NULL LIMIT ?",
+    "number and fan out events": "WITH chosen AS",
     "write outcomes and attempts": "WITH result(",
 }
 

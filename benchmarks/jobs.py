@@ -31,7 +31,7 @@ def prepare(address: str, count: str, number: str, also: str = "", apart: str = 
     chosen = common.endpoints(address, count) + (common.endpoints(also, "1") if also else [])
     found = common.events(number, *map(str, chosen))
     if apart:
-        Event.objects.filter(position=None).update(conversation_id=-F("pk"))
+        Event.objects.filter(undispatched__isnull=False).update(conversation_id=-F("pk"))
     # The engine starts when `drained` says, whatever an earlier one or these events have queued.
     OrmQ.objects.filter(key=LOOP).delete()
     Slot.objects.filter(name=LOOP).delete()
@@ -153,10 +153,10 @@ def _wait_until(done: Callable[[], bool]) -> None:
 
 def _wait_until_delivered(organisations: Sequence[int]) -> None:
     """Until all events have their deliveries and none of these organisations' waits."""
-    from conversations.models import Event
+    from conversations.models import Undispatched
     from webhooks.models import Delivery
 
-    _wait_until(lambda: not Event.objects.filter(position=None).exists())
+    _wait_until(lambda: not Undispatched.objects.exists())
     _wait_until(lambda: not Delivery.objects.filter(organisation__in=organisations, state="pending").exists())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
@@ -368,9 +368,6 @@ class Event(models.Model):
     type = models.CharField(_("type"), max_length=32)
     #: Number within the conversation, from 1 without gaps; 0 for events without a conversation.
     seq = models.PositiveBigIntegerField(_("sequence"), default=0)
-    #: Place in the order in which the engine took events; empty until then. Readers page by it, never by id:
-    #: ids commit out of order.
-    position = models.BigIntegerField(_("position"), null=True, blank=True)
     schema_version = models.PositiveSmallIntegerField(default=1, editable=False)
     data = models.JSONField(_("snapshot"))
     actor_kind = models.CharField(_("actor kind"), max_length=16)
@@ -389,12 +386,8 @@ class Event(models.Model):
                 condition=Q(conversation__isnull=False),
                 name="event_seq_unique",
             ),
-            # Also GET /events?after= of one organisation.
-            models.UniqueConstraint(fields=["organisation", "position"], name="event_by_position"),
         ]
         indexes = [
-            # What the engine has not taken yet.
-            models.Index(fields=["id"], condition=Q(position__isnull=True), name="event_undispatched"),
             # Admin date drill-down, replay of a period, retention.
             models.Index(fields=["organisation", "created_at"], name="event_by_time"),
             # Erasure of a contact.
@@ -405,7 +398,62 @@ class Event(models.Model):
         return f"{self.type} #{self.pk}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Events are inserted once and never saved again. Raises `TypeError`."""
+        """Events are inserted once, for the engine to take, and never saved again. Raises `TypeError`."""
         if self.pk is not None and not kwargs.get("force_insert"):
             raise TypeError("Events are append-only.")
-        super().save(*args, **kwargs)
+        with transaction.atomic(using=kwargs.get("using")):
+            super().save(*args, **kwargs)
+            Undispatched.objects.using(self._state.db).create(event=self, organisation_id=self.organisation_id)
+
+
+class Undispatched(models.Model):
+    """An event that the engine has not taken yet: made with the event, gone when that has its `Position`.
+
+    Apart from events, because PostgreSQL would write a whole event and all of its indexes anew when one is taken.
+    """
+
+    #: Rows are only made by SQL from events (`core.tenancy`).
+    tenancy_by_construction = True
+
+    event = models.OneToOneField(
+        Event, on_delete=models.CASCADE, primary_key=True, related_name="undispatched", db_constraint=False
+    )
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+
+    class Meta:
+        verbose_name = _("undispatched event")
+        verbose_name_plural = _("undispatched events")
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+
+class Position(models.Model):
+    """The place of an event in the order in which the engine took events.
+
+    Readers page by it, never by the event's id: ids commit out of order.
+    """
+
+    #: Rows are only made by SQL from events (`core.tenancy`).
+    tenancy_by_construction = True
+
+    event = models.OneToOneField(
+        Event, on_delete=models.CASCADE, primary_key=True, related_name="place", db_constraint=False
+    )
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    position = models.BigIntegerField(_("position"))
+
+    class Meta:
+        verbose_name = _("position")
+        verbose_name_plural = _("positions")
+        constraints = [
+            # Also GET /events?after= of one organisation.
+            models.UniqueConstraint(fields=["organisation", "position"], name="event_by_position"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.position)

@@ -34,7 +34,7 @@ HURRY = (
 _LATEST = "SELECT max(id) FROM conversations_event"
 _EVENTS = "SELECT id, conversation_id, seq FROM conversations_event WHERE type = 'inboundMessage'"
 _OPEN = """
-SELECT (SELECT count(*) FROM conversations_event WHERE position IS NULL),
+SELECT (SELECT count(*) FROM conversations_undispatched),
        (SELECT count(*) FROM webhooks_delivery WHERE state <> 'delivered')
 """
 _DELIVERIES = "SELECT webhook_id, event_id, state FROM webhooks_delivery"

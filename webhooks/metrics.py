@@ -13,7 +13,7 @@ from django.db.models import Count, Min, OuterRef, Q, QuerySet, Subquery, Sum
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from conversations.models import Event
+from conversations.models import Undispatched
 from core import loops, metrics
 from core.clock import now
 from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, EngineTotal, Lease, Outstanding, Webhook
@@ -78,7 +78,7 @@ def _webhooks(kept: QuerySet[Webhook], stopped: QuerySet[Webhook]) -> Iterable[M
 
 def _untaken(moment: datetime) -> Iterable[Metric]:
     """Events that no engine has looked at: without an engine work shows up here, not among the deliveries."""
-    found = Event.objects.filter(position=None).aggregate(count=Count("id"), oldest=Min("created_at"))
+    found = Undispatched.objects.aggregate(count=Count("pk"), oldest=Min("event__created_at"))
     age = _age(found["oldest"], moment)
     yield GaugeMetricFamily("webio_events_waiting", "Events that no engine has taken yet", value=found["count"])
     yield GaugeMetricFamily("webio_events_oldest_waiting_seconds", "How long the oldest has waited", value=age)

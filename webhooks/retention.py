@@ -52,7 +52,7 @@ def replays(organisation: Organisation, before: datetime) -> QuerySet[Replay]:
 
 def events(organisation: Organisation, before: datetime) -> QuerySet[Event]:
     """Events that were taken by the engine and have no delivery left."""
-    rows = Event.objects.filter(organisation=organisation, created_at__lt=before, position__isnull=False)
+    rows = Event.objects.filter(organisation=organisation, created_at__lt=before, undispatched=None)
     return rows.filter(~Exists(Delivery.objects.filter(event=OuterRef("pk"))))
 
 

@@ -18,7 +18,7 @@ from django.db import close_old_connections, connection
 from django.db.models import Max
 
 from conversations.events import EVENT_TYPES
-from conversations.models import Event
+from conversations.models import Position
 from core.longpoll import end
 from core.models import Sequence
 from core.wakeup import Waiter
@@ -189,7 +189,7 @@ def _numbered() -> int:
 
 def _latest(organisations: set[int], after: int) -> dict[int, int]:
     """The last position behind `after` of each organisation that has one."""
-    news = Event.objects.filter(organisation__in=organisations, position__gt=after, type__in=EVENT_TYPES)
+    news = Position.objects.filter(organisation__in=organisations, position__gt=after, event__type__in=EVENT_TYPES)
     return dict(news.order_by().values_list("organisation_id").annotate(latest=Max("position")))
 
 

@@ -9,7 +9,7 @@ from django.db.models import Count, QuerySet
 from django_q.brokers import get_broker
 from django_q.models import Failure
 
-from conversations.models import Event
+from conversations.models import Undispatched
 from core import loops
 from core.clock import now
 from core.models import Slot
@@ -88,7 +88,7 @@ def health() -> Health:
         due=bounded(due),
         served=Lease.objects.filter(until__gt=moment).count(),
         held=bounded(held),
-        undispatched=bounded(Event.objects.filter(position=None)),
+        undispatched=bounded(Undispatched.objects.all()),
         oldest_due=due.order_by("next_attempt_at").values_list("next_attempt_at", flat=True).first(),
         # The index of tallies' times begins with the organisation.
         hour=summary(Tally.objects.filter(organisation__in=Organisation.objects.values("pk")), timedelta(hours=1)),

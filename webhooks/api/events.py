@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from conversations.events import EVENT_TYPES
-from conversations.models import Event
+from conversations.models import Position
 from core.clock import now
 from core.errors import Invalid
 from core.longpoll import WaitingResponse, end, parks
@@ -99,7 +99,8 @@ class EventsView(ApiView):
         if cursor is None:
             return 0
         if cursor == LATEST:
-            last = Event.objects.filter(organisation=self.organisation).aggregate(last=Max("position"))["last"] or 0
+            places = Position.objects.filter(organisation=self.organisation)
+            last = places.aggregate(last=Max("position"))["last"] or 0
             settle_positions()
             return last
         try:
@@ -109,13 +110,15 @@ class EventsView(ApiView):
 
     def _pull(self, position: int, limit: int) -> dict[str, Any]:
         # By position, which the engine gives: ids commit out of order, and a late one would be skipped.
-        rows = Event.objects.filter(organisation=self.organisation, position__gt=position, type__in=EVENT_TYPES)
-        found = list(rows.order_by("position")[: limit + 1])
+        places = Position.objects.filter(
+            organisation=self.organisation, position__gt=position, event__type__in=EVENT_TYPES
+        )
+        found = list(places.select_related("event").order_by("position")[: limit + 1])
         given = found[:limit]
         if given:
             settle_positions()
-            position = given[-1].position or 0
-        return self._page(position, [standard(event) for event in given], len(found) > limit)
+            position = given[-1].position
+        return self._page(position, [standard(place.event) for place in given], len(found) > limit)
 
     def _page(self, position: int, results: list[dict[str, Any]], more: bool = False) -> dict[str, Any]:
         return {"next": self._signer.sign(str(position)), "more": more, "results": results}

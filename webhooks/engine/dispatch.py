@@ -17,20 +17,18 @@ from webhooks.payloads import FORMAT_VERSION
 POSITIONS = "event_position"
 BATCH = 1000
 
-_NUMBER = """
-WITH batch AS (
-    SELECT id, row_number() OVER (ORDER BY id) AS number FROM ({chosen}) AS undispatched
-)
-UPDATE {event} SET position = %s + batch.number FROM batch WHERE {event}.id = batch.id
-"""
-
-_OLDEST = "SELECT id FROM {event} WHERE position IS NULL ORDER BY id LIMIT %s"
+_OLDEST = "SELECT event_id FROM {undispatched} ORDER BY event_id LIMIT %s"
 
 #: Of the oldest first those of organisations whose home is here: their deliveries need not be read again.
 _OWN_FIRST = """
-SELECT id
-FROM (SELECT id, organisation_id FROM {event} WHERE position IS NULL ORDER BY id LIMIT %s) AS oldest
-ORDER BY organisation_id %% %s <> %s, id LIMIT %s
+SELECT event_id
+FROM (SELECT event_id, organisation_id FROM {undispatched} ORDER BY event_id LIMIT %s) AS oldest
+ORDER BY organisation_id %% %s <> %s, event_id LIMIT %s
+"""
+
+_NUMBER = """
+INSERT INTO {position} (event_id, organisation_id, position)
+SELECT event_id, organisation_id, %s + row_number() OVER (ORDER BY event_id) FROM {taken}
 """
 
 _FAN_OUT = """
@@ -42,7 +40,7 @@ SELECT event.organisation_id, webhook.id, event.id, 0, 'event', event.type, even
        webhook.format, %s,
        CASE WHEN webhook.state = 'active' AND organisation.suspended_at IS NULL THEN 'pending' ELSE 'held' END,
        0, '', {now}
-FROM {events} AS event
+FROM {facts} AS event
 JOIN {subscription} AS subscription
   ON subscription.organisation_id = event.organisation_id
  AND subscription.event_type = event.type
@@ -50,25 +48,33 @@ JOIN {subscription} AS subscription
 JOIN {webhook} AS webhook ON webhook.id = subscription.webhook_id AND webhook.archived_at IS NULL
  AND (event.type <> 'webhookDisabled' OR webhook.state = 'active')
 JOIN {organisation} AS organisation ON organisation.id = event.organisation_id
-WHERE {chosen}
 ORDER BY event.id, webhook.id
 ON CONFLICT DO NOTHING
 """
 
-#: Without statistics of a table that has just grown, PostgreSQL would read all undispatched events and sort them, each
-#: time; for the rest of a transaction it shall go through the index in order and stop.
-_IN_ORDER = "set_config('enable_bitmapscan', 'off', true)"
+#: Whatever statistics say of tables that grow and shrink at once, for the rest of a transaction PostgreSQL shall go
+#: through indexes, in order, and stop: not read a whole table to find some hundreds of its rows.
+_IN_ORDER = ", ".join(
+    f"set_config('enable_{way}', 'off', true)" for way in ("bitmapscan", "hashjoin", "mergejoin", "seqscan")
+)
 
 #: Nor does dispatching wait for the disk: what a crash of the server takes back is dispatched again, and sent again
 #: under the same id. Outcomes do wait, and with them what was dispatched before; so does who tells positions.
 _NO_DISK = "set_config('synchronous_commit', 'off', true)"
 
 #: All of it in one round trip. What stands in a lane is looked up in the state before the statement, so the deliveries
-#: made by it do not count. Events are joined from their table, by its key: how many `numbered` has PostgreSQL does not
-#: know when it plans, and it might go through all of them for each delivery.
+#: made by it do not count. OFFSET keeps PostgreSQL from joining events in an order of its own: how many were numbered
+#: it does not know when it plans, and it might go through all of an organisation's.
 _ALL_POSTGRESQL = f"""
-{_NUMBER.replace("{chosen}", _OWN_FIRST).replace("UPDATE", ", numbered AS (UPDATE", 1)} RETURNING
-    {{event}}.id, {{event}}.organisation_id, {{event}}.type, {{event}}.conversation_id, {{event}}.seq
+WITH chosen AS ({_OWN_FIRST}), taken AS (
+    DELETE FROM {{undispatched}} AS undispatched USING chosen WHERE undispatched.event_id = chosen.event_id
+    RETURNING undispatched.event_id, undispatched.organisation_id
+), numbered AS (
+    {_NUMBER.replace("{taken}", "taken")} RETURNING event_id
+), facts AS MATERIALIZED (
+    SELECT event.* FROM numbered CROSS JOIN LATERAL (
+        SELECT id, organisation_id, type, conversation_id, seq FROM {{event}} WHERE id = event_id OFFSET 0
+    ) AS event
 ), counted AS (
     UPDATE {{sequence}} SET value = value + (SELECT count(*) FROM numbered) WHERE name = %s
 ), delivery AS (
@@ -92,10 +98,10 @@ FROM (
 ) AS fresh ON true
 """
 
-_WAITING_POSTGRESQL = "SELECT 1 FROM {event} WHERE position IS NULL LIMIT 1"
-_TAKEN_SQLITE = f"SELECT json_group_array(id) FROM ({_OLDEST})"
-#: Left to itself SQLite goes through an index with all events.
-_WAITING_SQLITE = "SELECT 1 FROM {event} INDEXED BY event_undispatched WHERE position IS NULL LIMIT 1"
+_WAITING = "SELECT 1 FROM {undispatched} LIMIT 1"
+_TAKEN_SQLITE = f"SELECT json_group_array(event_id) FROM ({_OLDEST})"
+_FACTS_SQLITE = "(SELECT * FROM {event} WHERE id IN (SELECT value FROM json_each(%s)))"
+_OWNED_SQLITE = "{undispatched} WHERE event_id IN (SELECT value FROM json_each(%s))"
 _MADE_SQLITE = f"""
 SELECT json_group_array(json_array({due.COLUMNS}))
 FROM (
@@ -148,8 +154,8 @@ def dispatch(
 
 
 def waiting() -> bool:
-    """Whether an event waits to be dispatched: a look at a partial index."""
-    return bool(sql.run(_WAITING_POSTGRESQL if sql.vendor() == "postgresql" else _WAITING_SQLITE, []))
+    """Whether an event waits to be dispatched."""
+    return bool(sql.run(_WAITING, []))
 
 
 def settle_positions() -> None:
@@ -167,11 +173,7 @@ def _dispatch_postgresql(
 ) -> Dispatched:
     moment = sql.moment(now())
     number, count = place
-    statement = (
-        _ALL_POSTGRESQL.replace("{now}", "CAST(%s AS timestamptz)")
-        .replace("{events}", "numbered")
-        .replace("{chosen}", "true")
-    )
+    statement = _ALL_POSTGRESQL.replace("{now}", "CAST(%s AS timestamptz)").replace("{facts}", "facts")
     oldest = limit if count == 1 else 2 * limit * count
     ours = sql.numbers(wanted)
     parameters = [oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment, ours, ours, room]
@@ -183,12 +185,14 @@ def _dispatch_sqlite(limit: int, value: int, wanted: Collection[int], room: int)
     taken = sql.run_whole(_TAKEN_SQLITE, [limit])
     if not taken:
         return Dispatched()
-    sql.run(_NUMBER.replace("{chosen}", _OLDEST), [limit, value])
+    chosen = sql.numbers(taken)
+    sql.run(_NUMBER.replace("{taken}", _OWNED_SQLITE), [value, chosen])
+    sql.run(f"DELETE FROM {_OWNED_SQLITE}", [chosen])
     Sequence.objects.filter(name=POSITIONS).update(value=value + len(taken))
     moment = sql.moment(now())
-    fan_out = _FAN_OUT.replace("{now}", "%s").replace("{events}", "{event}").replace("{chosen}", sql.among("event.id"))
+    fan_out = _FAN_OUT.replace("{now}", "%s").replace("{facts}", _FACTS_SQLITE)
     ((latest,),) = sql.run(outstanding.LATEST, [])
-    sql.run(fan_out, [FORMAT_VERSION, moment, sql.numbers(taken)])
+    sql.run(fan_out, [FORMAT_VERSION, moment, chosen])
     first, ours = latest + 1, sql.numbers(wanted)
     sql.run(outstanding.ADD.replace("{deliveries}", outstanding.NEWER), [latest])
     condition = sql.among("d.webhook_id")

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from conversations.models import Event
+from conversations.models import Event, Position, Undispatched
 from core import models as core
 from core.statements import execute
 from organisations.models import Organisation, WebioToken
@@ -17,6 +17,8 @@ from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Outstanding, 
 
 TABLES = {
     "event": Event._meta.db_table,
+    "undispatched": Undispatched._meta.db_table,
+    "position": Position._meta.db_table,
     "delivery": Delivery._meta.db_table,
     "outstanding": Outstanding._meta.db_table,
     "attempt": Attempt._meta.db_table,

@@ -40,9 +40,9 @@ for number in range(count):
 LEFT = """
 import django
 django.setup()
-from conversations.models import Event
+from conversations.models import Undispatched
 from webhooks.models import Attempt, Delivery
-print(Event.objects.filter(position=None).count(), Delivery.objects.exclude(state="delivered").count(),
+print(Undispatched.objects.count(), Delivery.objects.exclude(state="delivered").count(),
       Delivery.objects.count(), Attempt.objects.filter(superseded=False).count())
 """
 

@@ -312,7 +312,7 @@ def test_while_many_record_at_once_nothing_is_skipped_or_repeated(settings: Any)
     for thread in reading:
         thread.join(60)
     assert failures == []
-    rows = Event.objects.filter(organisation=acme.organisation, type="inboundMessage").order_by("position")
+    rows = Event.objects.filter(organisation=acme.organisation, type="inboundMessage").order_by("place__position")
     expected = [f"evt_{pk}" for pk in rows.values_list("pk", flat=True)]
     assert len(expected) == (writers - 1) * each + 1
     for events in readers:

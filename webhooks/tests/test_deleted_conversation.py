@@ -40,7 +40,7 @@ def expected(acme: Cast, webhook: Webhook) -> list[tuple[str, dict[str, str]]]:
     """`webhook-id` and body of what waits, told from the rows while they are there."""
     zone = acme.organisation.time_zone
     assert zone == "UTC"
-    events = Event.objects.filter(type="inboundMessage", position=None).order_by("seq")
+    events = Event.objects.filter(type="inboundMessage", undispatched__isnull=False).order_by("seq")
     messages = Message.objects.filter(conversation=acme.conversation, body__in=TEXTS).order_by("id")
     return [
         (

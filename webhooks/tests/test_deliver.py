@@ -13,7 +13,7 @@ from django.db import transaction
 
 from conftest import Cast
 from conversations import actions as conversation_actions
-from conversations.models import Event
+from conversations.models import Event, Position, Undispatched
 from core.actors import SYSTEM
 from core.clock import now
 from core.outbound import Outcome
@@ -105,7 +105,7 @@ def test_positions_have_no_gaps_and_follow_the_order(acme: Cast) -> None:
     say(acme, "one", "two", "three")
     while dispatch.dispatch(limit=2).events:
         pass
-    rows = list(Event.objects.order_by("id").values_list("position", flat=True))
+    rows = list(Event.objects.order_by("id").values_list("place__position", flat=True))
     assert rows == list(range(1, len(rows) + 1))
 
 
@@ -113,7 +113,9 @@ def test_dispatching_again_makes_no_second_delivery(acme: Cast, webhook: Webhook
     say(acme, "one")
     dispatch.dispatch()
     # As after a restored backup of the counter: the same event is taken once more.
-    Event.objects.update(position=None)
+    for place in Position.objects.all():
+        Undispatched.objects.create(event_id=place.pk, organisation_id=place.organisation_id)
+        place.delete()
     dispatch.dispatch()
     assert Delivery.objects.filter(webhook=webhook).count() == 1
 

@@ -71,7 +71,7 @@ def test_each_engine_takes_events_of_its_own_organisations_first() -> None:
         say(cast, 2)
     mine = [cast.organisation.pk for cast in casts if cast.organisation.pk % 2 == 1]
     assert dispatch(limit=4, place=(1, 2)).events == 4
-    taken = Event.objects.filter(position__isnull=False).order_by("-position")[:4]
+    taken = Event.objects.filter(place__isnull=False).order_by("-place__position")[:4]
     assert sorted(event.organisation_id for event in taken) == sorted(mine * 2)
     # In the order of recording, and what is left is taken by anybody.
     assert [event.pk for event in taken] == sorted((event.pk for event in taken), reverse=True)

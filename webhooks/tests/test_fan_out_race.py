@@ -10,7 +10,7 @@ from django.db import connection, connections
 
 from conftest import make_cast
 from conversations import actions as conversation_actions
-from conversations.models import Event
+from conversations.models import Event, Position
 from webhooks.engine import dispatch
 from webhooks.engine.leases import Leases
 from webhooks.models import Delivery
@@ -54,7 +54,7 @@ def test_engines_fan_out_once_and_one_of_them_serves_a_webhook() -> None:
             connections.close_all()
 
     together([threading.Thread(target=engine, args=(token,)) for token in (1, 2, 3)])
-    positions = list(Event.objects.order_by("position").values_list("position", flat=True))
+    positions = list(Position.objects.order_by("position").values_list("position", flat=True))
     assert positions == list(range(1, len(positions) + 1))
     for webhook in webhooks:
         assert Delivery.objects.filter(webhook=webhook).count() == expected

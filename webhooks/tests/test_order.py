@@ -15,7 +15,7 @@ from django.db import connection
 
 from conftest import Cast
 from conversations import actions as conversation_actions
-from conversations.models import Event
+from conversations.models import Event, Undispatched
 from core.actors import SYSTEM
 from core.clock import held_at, now
 from core.tests.receivers import Received, answer, hang, raw, receiver
@@ -119,7 +119,7 @@ class Story:
 
     def over(self) -> bool:
         """Nothing waits and nothing is under way."""
-        waiting = Event.objects.filter(position=None).exists() or Delivery.objects.filter(state="pending").exists()
+        waiting = Undispatched.objects.exists() or Delivery.objects.filter(state="pending").exists()
         return not waiting and all(engine.idle() for engine in self.engines)
 
     def lanes(self) -> dict[int, list[tuple[int, bool]]]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from conftest import Cast
-from conversations.models import Event
+from conversations.models import Event, Undispatched
 from core.clock import held_at, now
 from webhooks.engine import dispatch
 from webhooks.engine.lane import CAP_START
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 def record_events(cast: Cast, count: int, conversations: int) -> None:
     """So many events in turn over so many conversations, dispatched."""
     sample = Event.objects.filter(organisation=cast.organisation, type="inboundMessage").earliest("id")
-    Event.objects.bulk_create(
+    made = Event.objects.bulk_create(
         Event(
             organisation=cast.organisation,
             conversation_id=FIRST + number % conversations,
@@ -38,6 +38,7 @@ def record_events(cast: Cast, count: int, conversations: int) -> None:
         )
         for number in range(1, count + 1)
     )
+    Undispatched.objects.bulk_create(Undispatched(event=one, organisation=cast.organisation) for one in made)
     while dispatch.dispatch().events:
         pass
 

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command
 from django_q.models import Schedule
 
-from conversations.models import Event
+from conversations.models import Event, Position, Undispatched
 from core import retention, tasks
 from core.clock import now
 from webhooks.models import Attempt, Delivery, Replay, Webhook
@@ -30,9 +30,11 @@ def make_event(cast, days, position=1):
         data=event.data,
         actor_kind="system",
         created_at=at,
-        position=position,
     )
     copy.save()
+    if position is not None:
+        Undispatched.objects.filter(event=copy).delete()
+        Position.objects.create(event=copy, organisation=cast.organisation, position=position)
     return copy
 
 

@@ -151,6 +151,7 @@ class ConversationPage(SandboxView):
     def events(self, conversation: Conversation) -> list[Event]:
         """What the conversation recorded, newest first; with the deliveries when the person may see those."""
         rows = Event.objects.filter(organisation=self.organisation, conversation=conversation).order_by("-seq")
+        rows = rows.select_related("undispatched")
         if self.may(Permission.DELIVERIES_VIEW):
             deliveries = Delivery.objects.filter(organisation=self.organisation).select_related("webhook")
             rows = rows.prefetch_related(Prefetch("deliveries", deliveries.order_by("pk"), to_attr="sent"))
@@ -165,7 +166,7 @@ def on_its_way(conversation: Conversation, talk: list[Message], events: list[Eve
     deliveries = [delivery for event in events for delivery in getattr(event, "sent", [])]
     return (
         unreported
-        or any(event.position is None for event in events)
+        or any(hasattr(event, "undispatched") for event in events)
         or any(delivery.state == Delivery.State.PENDING for delivery in deliveries)
     )
 
