@@ -82,17 +82,24 @@ def rows_of(name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]]
     return head + "(VALUES " + ", ".join([marks] * (len(plain) // len(columns))) + ")", plain
 
 
-def _array(values: Iterable[Any], kind: str) -> str:
+def _array(values: Sequence[Any], kind: str) -> str:
     """A PostgreSQL array as text (PostgreSQL manual, 8.15.6)."""
     if kind == "boolean":
         return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
-    if kind in ("text", "jsonb", "timestamptz"):
-        return "{" + ",".join(["NULL" if value is None else _quoted(value, kind) for value in values]) + "}"
+    if kind == "jsonb":
+        documents = ["NULL" if value is None else _quoted(orjson.dumps(value).decode()) for value in values]
+        return "{" + ",".join(documents) + "}"
+    if kind in ("text", "timestamptz"):
+        # Most are the same in many rows.
+        known: dict[Any, str] = {None: "NULL"}
+        for value in values:
+            if value not in known:
+                known[value] = _quoted(str(value))
+        return "{" + ",".join([known[value] for value in values]) + "}"
     return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
-def _quoted(value: Any, kind: str) -> str:
-    element = orjson.dumps(value).decode() if kind == "jsonb" else str(value)
+def _quoted(element: str) -> str:
     if "\\" in element or '"' in element:
         element = element.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{element}"'
