@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -59,21 +63,51 @@ while True:
 """
 
 
+@cache
+def _sqlite_template() -> Path:
+    """A migrated database, made once for each process."""
+    folder = tempfile.mkdtemp(prefix="webio-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    template = Path(folder) / "template.sqlite3"
+    python(_environment(f"sqlite:///{template}"), "manage.py", "migrate", "--verbosity", "0")
+    return template
+
+
+@cache
+def _postgresql_template(server: str) -> str:
+    """The name of a migrated database, made once for each process."""
+    import psycopg
+
+    name = f"webio_template_{os.getpid()}"
+
+    def administer(*statements: str) -> None:
+        with psycopg.connect(f"postgres:{server}/postgres", autocommit=True) as admin:
+            for statement in statements:
+                admin.execute(statement)
+
+    drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
+    administer(drop, f'CREATE DATABASE "{name}"')
+    atexit.register(administer, drop)
+    python(_environment(f"postgres:{server}/{name}"), "manage.py", "migrate", "--verbosity", "0")
+    return name
+
+
 @contextmanager
 def own_database(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment of a platform with an empty database of its own, of the kind the tests run on."""
+    """The environment of a platform with a migrated database of its own, of the kind the tests run on."""
     if connection.vendor == "sqlite":
-        url = f"sqlite:///{folder}/own.sqlite3"
-        yield _environment(url)
+        shutil.copy(_sqlite_template(), folder / "own.sqlite3")
+        yield _environment(f"sqlite:///{folder}/own.sqlite3")
         return
     import psycopg
 
     own = f"webio_run_{os.getpid()}"
     values = connection.settings_dict
     server = f"//{values['USER']}:{values['PASSWORD']}@{values['HOST']}:{values['PORT'] or 5432}"
+    template = _postgresql_template(server)
     with psycopg.connect(f"postgres:{server}/postgres", autocommit=True) as admin:
         admin.execute(f'DROP DATABASE IF EXISTS "{own}" WITH (FORCE)')
-        admin.execute(f'CREATE DATABASE "{own}"')
+        admin.execute(f'CREATE DATABASE "{own}" TEMPLATE "{template}"')
         try:
             yield _environment(urlunsplit(urlsplit(f"postgres:{server}/{own}")))
         finally:

@@ -200,5 +200,4 @@ def two_organisations(folder: Path) -> Iterator[tuple[dict[str, str], dict[str, 
     """The environment of a database with two organisations, and their API keys by name."""
     with own_database(folder) as environment:
         environment = {**environment, "API_RATE_LIMIT": "10000/hour"}
-        python(environment, "manage.py", "migrate", "--verbosity", "0")
         yield environment, json.loads(python(environment, "-c", MAKE))

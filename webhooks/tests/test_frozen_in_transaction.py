@@ -29,7 +29,6 @@ with transaction.atomic():
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one machine")
 def test_an_engine_frozen_in_a_transaction_does_not_stop_all_others(environment: dict[str, str]) -> None:
     with running_endpoint() as endpoint:
-        python(environment, "manage.py", "migrate", "--verbosity", "0")
         python(environment, "-c", MAKE, endpoint.url, "5")
         options = {"env": environment, "cwd": settings.BASE_DIR}
         frozen = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, **options)

@@ -108,7 +108,6 @@ def endpoint() -> Iterator[Endpoint]:
 def machines(environment: dict[str, str], endpoint: Endpoint) -> Iterator[list[Cluster]]:
     """Three clusters, not started. Each lets one engine more run than the one before, and so runs one itself."""
     services.need(services.redis(), "Redis")
-    python(environment, "manage.py", "migrate", "--verbosity", "0")
     python(environment, "-c", MAKE, endpoint.url, str(ORGANISATIONS), str(WEBHOOKS))
     brokers = [urlunsplit(urlsplit(services.REDIS_URL)._replace(path=f"/{number}")) for number in BROKERS]
     clients = [redis.Redis.from_url(url) for url in brokers]

@@ -96,7 +96,6 @@ def receiver(
 ) -> Iterator[Receiver]:
     """Somebody who receives messages on a running platform with two webhooks to the endpoint."""
     del environment["Q_CLUSTER_NAME"]
-    python(environment, "manage.py", "migrate", "--verbosity", "0")
     python(environment, "-c", MAKE, endpoint.url, "1")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

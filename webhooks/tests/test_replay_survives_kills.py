@@ -65,7 +65,6 @@ def test_a_replay_makes_everything_once_though_its_cluster_is_killed_again_and_a
     environment: dict[str, str],
 ) -> None:
     environment = {**environment, "Q_CLUSTER_NAME": "webio"}
-    python(environment, "manage.py", "migrate", "--verbosity", "0")
     python(environment, "-c", MAKE, "http://127.0.0.1:9", str(EVENTS))
     python(environment, "-c", BEGIN)
     command = [sys.executable, "-c", KEEP_ALIVE, "replays"]

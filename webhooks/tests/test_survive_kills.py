@@ -38,7 +38,6 @@ def work_and_cluster(environment: dict[str, str]) -> Iterator[tuple[Endpoint, Cl
     """Events for two webhooks of a slow endpoint, somebody who keeps the loop alive, and a cluster, not started."""
     with running_endpoint() as endpoint:
         endpoint.delay = 0.02
-        python(environment, "manage.py", "migrate", "--verbosity", "0")
         python(environment, "-c", MAKE, endpoint.url, str(EVENTS))
         command = [sys.executable, "-c", KEEP_ALIVE, "deliveries"]
         keep_alive = subprocess.Popen(command, env=environment, cwd=settings.BASE_DIR)
