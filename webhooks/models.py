@@ -216,7 +216,7 @@ class Delivery(models.Model):
         indexes = [
             # The delivery log of a webhook, newest first.
             models.Index(fields=["webhook", "-id"], name="delivery_log"),
-            # The same filtered by state; what is pending is found by its `Outstanding` (`webhooks.log`).
+            # The same filtered by state; what is pending is found by its `Outstanding` (`in_state`).
             models.Index(
                 fields=["webhook", "exception", "-id"], condition=Q(exception__isnull=False), name="delivery_exceptions"
             ),

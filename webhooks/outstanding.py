@@ -5,6 +5,7 @@ A delivery's `Outstanding` is written before the delivery itself, always: it is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,9 @@ from webhooks.models import Delivery, Outstanding, Webhook
 
 #: States that `Delivery.exception` repeats.
 EXCEPTIONS = (Delivery.State.FAILED, Delivery.State.HELD, Delivery.State.CANCELLED)
+
+#: Rows changed by one statement: SQLite takes 32,766 parameters.
+AT_ONCE = 10_000
 
 #: What is outstanding of `{deliveries}` that have just been made: pending ones are due since then.
 ADD = """
@@ -68,41 +72,53 @@ def of(delivery: Delivery, next_attempt_at: datetime | None, *, blocks: bool = F
 
 
 def hold(webhook: Webhook) -> int:
-    """Hold what is pending of a webhook. Returns how many. In the caller's transaction.
+    """Hold what is pending of a webhook. Returns how many.
 
     A request that is under way ends: its success counts, its failure leaves the delivery held.
     """
-    Outstanding.objects.filter(webhook=webhook, next_attempt_at__isnull=False).update(next_attempt_at=None)
-    held = Outstanding.objects.filter(webhook=webhook, next_attempt_at=None)
-    rows = Delivery.objects.filter(pk__in=held.values("pk"), state=Delivery.State.PENDING)
-    return rows.update(state=Delivery.State.HELD)
+    with transaction.atomic():
+        pending = _locked(Outstanding.objects.filter(webhook=webhook, next_attempt_at__isnull=False))
+        for some in pending:
+            Outstanding.objects.filter(pk__in=some).update(next_attempt_at=None)
+            Delivery.objects.filter(pk__in=some).update(state=Delivery.State.HELD)
+    return sum(map(len, pending))
 
 
 def release(which: QuerySet[Outstanding]) -> int:
     """Make what is held among these due now. Returns how many."""
-    if not which.filter(next_attempt_at=None).exists():
-        return 0
     moment = now()
     with transaction.atomic():
-        which.filter(next_attempt_at=None).update(next_attempt_at=moment)
-        rows = Delivery.objects.filter(
-            pk__in=which.filter(next_attempt_at=moment).values("pk"), state=Delivery.State.HELD
-        )
-        return rows.update(state=Delivery.State.PENDING)
+        held = _locked(which.filter(next_attempt_at=None))
+        for some in held:
+            Outstanding.objects.filter(pk__in=some).update(next_attempt_at=moment)
+            Delivery.objects.filter(pk__in=some).update(state=Delivery.State.PENDING)
+    return sum(map(len, held))
 
 
 def cancel(which: QuerySet[Outstanding]) -> int:
     """Cancel these. The attempt of a request that is under way is kept, but superseded. Returns how many."""
-    if not which.exists():
-        return 0
-    unfinished = [Delivery.State.PENDING, Delivery.State.HELD]
+    moment = now()
     with transaction.atomic():
-        which.update(next_attempt_at=None, blocks=False)
-        rows = Delivery.objects.filter(pk__in=which.values("pk"), state__in=unfinished)
-        cancelled = rows.update(state=Delivery.State.CANCELLED, finished_at=now())
-        # By their state: more may have been made in this moment.
-        which.filter(delivery__state=Delivery.State.CANCELLED).delete()
-    return cancelled
+        unfinished = _locked(which)
+        for some in unfinished:
+            Delivery.objects.filter(pk__in=some).update(state=Delivery.State.CANCELLED, finished_at=moment)
+            Outstanding.objects.filter(pk__in=some).delete()
+    return sum(map(len, unfinished))
+
+
+def _locked(which: QuerySet[Outstanding]) -> list[list[int]]:
+    """The numbers of these, locked in their order as outcomes lock them, a statement's worth at a time.
+
+    Rows that are made meanwhile are not among them: the sweep finds those (`webhooks.stranded`).
+    """
+    found = list(which.order_by("pk").select_for_update().values_list("pk", flat=True))
+    return [found[start : start + AT_ONCE] for start in range(0, len(found), AT_ONCE)]
+
+
+def in_states(states: Iterable[str]) -> Q:
+    """The condition that a delivery is in one of these states, in words that an index serves if it can."""
+    wanted = list(states)
+    return Q(exception__in=wanted) if set(wanted) <= set(EXCEPTIONS) else Q(state__in=wanted)
 
 
 def in_state(state: str, webhook_id: int | None = None) -> Q:

@@ -20,6 +20,7 @@ from core.errors import Conflict, Invalid
 from organisations.audit import record_audit
 from webhooks.actions import clean_events
 from webhooks.models import Delivery, Replay, Webhook
+from webhooks.outstanding import in_states
 
 #: The loop that works replays off.
 LOOP = "replays"
@@ -100,8 +101,8 @@ def chosen(replay: Replay) -> models.QuerySet[Delivery]:
     )
     rows = Delivery.objects.filter(
         ~models.Exists(newer),
+        in_states(replay.states or STATES),
         webhook_id=replay.webhook_id,
-        state__in=replay.states or STATES,
         event__created_at__lt=replay.until,
     )
     if replay.events:

@@ -21,9 +21,10 @@ def settle_stranded() -> int:
     Runs regularly; can run twice and beside anything.
     """
     active = Webhook.objects.filter(state=Webhook.State.ACTIVE, archived_at=None, organisation__suspended_at=None)
-    released = outstanding.release(Outstanding.objects.filter(webhook__in=active))
-    archived = Webhook.objects.exclude(archived_at=None)
-    cancelled = outstanding.cancel(Outstanding.objects.filter(webhook__in=archived))
+    held = Outstanding.objects.filter(webhook__in=active, next_attempt_at=None)
+    released = outstanding.release(held) if held.exists() else 0
+    unsent = Outstanding.objects.filter(webhook__in=Webhook.objects.exclude(archived_at=None))
+    cancelled = outstanding.cancel(unsent) if unsent.exists() else 0
     # The longest that a first attempt is ever put off by intent is `OUR_FAULT`.
     early = Outstanding.objects.filter(attempt_count=0, next_attempt_at__gt=now() + 2 * OUR_FAULT).update(
         next_attempt_at=now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -184,7 +185,8 @@ def write(results: Sequence[Result], slot: int = 0, tripping: Collection[int] = 
     if not results:
         return Written(0)
     finished = now()
-    rows = [_row(result, finished) for result in results]
+    # In the order in which whoever pauses or cancels locks them too.
+    rows = sorted((_row(result, finished) for result in results), key=itemgetter(0))
     with transaction.atomic():
         # Webhooks before deliveries, as the verbs lock them.
         locked = _lock_webhooks(results, finished)

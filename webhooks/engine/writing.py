@@ -6,7 +6,7 @@ import logging
 import time
 from functools import partial
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, OperationalError
 
 from core.clock import now
 from webhooks.engine import due, record
@@ -23,6 +23,8 @@ FLUSH_SECONDS = 0.02
 #: With so many requests under way there is more to come: outcomes wait longer, for larger writes.
 FLUSH_BUSY_IN_FLIGHT = 32
 FLUSH_BUSY_SECONDS = 0.1
+#: PostgreSQL manual, appendix A: deadlock_detected.
+DEADLOCK = "40P01"
 
 
 class Writer:
@@ -109,7 +111,13 @@ class Writer:
     def write(self, results: list[Result], tripping: set[int]) -> Written:
         """Write outcomes; one that cannot be written is put off and takes no other with it."""
         try:
-            return record.write(results, self.slot, tripping)
+            try:
+                return record.write(results, self.slot, tripping)
+            except OperationalError as problem:
+                # Two that lock the same rows in another order: PostgreSQL ends one, which can go on after the other.
+                if getattr(problem.__cause__, "sqlstate", "") != DEADLOCK:
+                    raise
+                return record.write(results, self.slot, tripping)
         except (DataError, IntegrityError, ArithmeticError, TypeError, ValueError):
             if len(results) > 1:
                 middle = len(results) // 2

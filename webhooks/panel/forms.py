@@ -327,6 +327,7 @@ class DeliveryFilterForm(forms.Form):
     def __init__(self, *args: Any, organisation: Organisation, webhook: Webhook | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.organisation = organisation
+        self.only = webhook
         any_choice = [("", _("Any"))]
         offer(self, "state", [*any_choice, *Delivery.State.choices])
         offer(self, "event", [*any_choice, *((name, entry.label) for name, entry in EVENT_TYPES.items())])
@@ -349,7 +350,8 @@ class DeliveryFilterForm(forms.Form):
             if chosen.get(name):
                 wanted &= Q(**{column: chosen[name]})
         if chosen.get("state"):
-            wanted &= in_state(chosen["state"])
+            one = self.only.pk if self.only else chosen.get("webhook")
+            wanted &= in_state(chosen["state"], int(one) if one else None)
         zone = ZoneInfo(self.organisation.time_zone)
         if chosen.get("since"):
             wanted &= Q(created_at__gte=datetime.combine(chosen["since"], time.min, zone))

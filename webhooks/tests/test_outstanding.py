@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from django.db import connection, models
+from django.db import OperationalError, connection, models
 
 from conftest import Cast
 from conversations.actions import receive_message
@@ -19,6 +19,7 @@ from webhooks.actions import (
     resend_delivery,
     resume_webhook,
 )
+from webhooks.engine import record
 from webhooks.engine.dispatch import dispatch
 from webhooks.models import Delivery, Outstanding, Webhook
 from webhooks.outstanding import in_state
@@ -127,6 +128,28 @@ def test_no_index_of_deliveries_holds_what_a_success_changes(db: None) -> None:
     assert not indexed & CHANGED
 
 
+def test_who_loses_a_deadlock_writes_its_outcomes_after_the_other(
+    acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deadlock(Exception):
+        sqlstate = "40P01"
+
+    make_webhook(acme, callback_url=endpoint.url)
+    say(acme, "one")
+    write, lost = record.write, [True]
+
+    def loses_once(*arguments: Any) -> record.Written:
+        if lost and lost.pop():
+            raise OperationalError("deadlock detected") from Deadlock()
+        return write(*arguments)
+
+    monkeypatch.setattr(record, "write", loses_once)
+    deliver()
+    assert agree() == {"delivered": 1}
+    assert len(endpoint.asked) == 1
+    assert lost == []
+
+
 FILL = """
 import django
 django.setup()
@@ -150,7 +173,6 @@ print(json.dumps([list(Outstanding.objects.order_by("pk").values()), list(Delive
 
 
 def test_the_migration_moves_what_is_unfinished_there_and_back(environment: dict[str, str]) -> None:
-    python(environment, "manage.py", "migrate", "--verbosity", "0")
     python(environment, "-c", FILL)
     before: list[list[dict[str, Any]]] = json.loads(python(environment, "-c", TELL))
     for target in ("0006", "0007"):
