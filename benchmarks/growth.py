@@ -108,8 +108,8 @@ JOIN conversations_event AS event ON event.conversation_id = conversation.id AND
 
 #: How a statement is told from others, by what only it has, in the order in which they are tried.
 STATEMENTS = {
-    "read due deliveries": "CROSS JOIN LATERAL",
     "number and fan out events": "WITH chosen AS",
+    "read due deliveries": "CROSS JOIN LATERAL",
     "write outcomes and attempts": "WITH result(",
 }
 
