@@ -412,7 +412,7 @@ class Undispatched(models.Model):
     Apart from events, because PostgreSQL would write a whole event and all of its indexes anew when one is taken.
     """
 
-    #: Rows are only made by SQL from events (`core.tenancy`).
+    #: Rows are only made from events, whose organisation they take over (`core.tenancy`).
     tenancy_by_construction = True
 
     event = models.OneToOneField(
@@ -436,7 +436,7 @@ class Position(models.Model):
     Readers page by it, never by the event's id: ids commit out of order.
     """
 
-    #: Rows are only made by SQL from events (`core.tenancy`).
+    #: Rows are only made from events, whose organisation they take over (`core.tenancy`).
     tenancy_by_construction = True
 
     event = models.OneToOneField(

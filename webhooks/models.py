@@ -241,7 +241,7 @@ class Outstanding(models.Model):
     an outcome and whoever pauses or cancels lock first. What it repeats of the delivery never changes.
     """
 
-    #: Rows are only made by SQL from deliveries (`core.tenancy`).
+    #: Rows are only made from deliveries, whose organisation they take over (`core.tenancy`).
     tenancy_by_construction = True
 
     delivery = models.OneToOneField(

@@ -76,23 +76,22 @@ def hold(webhook: Webhook) -> int:
 
     A request that is under way ends: its success counts, its failure leaves the delivery held.
     """
-    with transaction.atomic():
-        pending = _locked(Outstanding.objects.filter(webhook=webhook, next_attempt_at__isnull=False))
-        for some in pending:
-            Outstanding.objects.filter(pk__in=some).update(next_attempt_at=None)
-            Delivery.objects.filter(pk__in=some).update(state=Delivery.State.HELD)
-    return sum(map(len, pending))
+    pending = Outstanding.objects.filter(webhook=webhook, next_attempt_at__isnull=False)
+    return _move(pending, None, Delivery.State.HELD)
 
 
 def release(which: QuerySet[Outstanding]) -> int:
     """Make what is held among these due now. Returns how many."""
-    moment = now()
+    return _move(which.filter(next_attempt_at=None), now(), Delivery.State.PENDING)
+
+
+def _move(which: QuerySet[Outstanding], next_attempt_at: datetime | None, state: Delivery.State) -> int:
     with transaction.atomic():
-        held = _locked(which.filter(next_attempt_at=None))
-        for some in held:
-            Outstanding.objects.filter(pk__in=some).update(next_attempt_at=moment)
-            Delivery.objects.filter(pk__in=some).update(state=Delivery.State.PENDING)
-    return sum(map(len, held))
+        moved = _locked(which)
+        for some in moved:
+            Outstanding.objects.filter(pk__in=some).update(next_attempt_at=next_attempt_at)
+            Delivery.objects.filter(pk__in=some).update(state=state)
+    return sum(map(len, moved))
 
 
 def cancel(which: QuerySet[Outstanding]) -> int:
@@ -123,9 +122,7 @@ def in_states(states: Iterable[str]) -> Q:
 
 def in_state(state: str, webhook_id: int | None = None) -> Q:
     """The condition that a delivery is in a state, in words that an index serves; `webhook_id` if it is of one only."""
-    if state in EXCEPTIONS:
-        return Q(exception=state)
     if state != Delivery.State.PENDING:
-        return Q(state=state)
+        return in_states([state])
     own = Q() if webhook_id is None else Q(outstanding__webhook=webhook_id)
     return own & Q(outstanding__next_attempt_at__isnull=False)
