@@ -34,11 +34,11 @@ os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test in here is marked `browser` and has a real database."""
+    """Every test in here is marked `once` and has a real database."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
-            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.once)
             item.add_marker(pytest.mark.django_db(transaction=True))
 
 

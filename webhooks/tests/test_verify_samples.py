@@ -17,6 +17,8 @@ from django.conf import settings
 from core.signing import new_secret, sign
 from webhooks.verify_samples import FOLDER, SAMPLES, Sample, text_of
 
+pytestmark = pytest.mark.once
+
 DRIVERS = Path(__file__).parent / "verify_drivers"
 #: Language → the program it takes, files beside the sample's, and how to run all of them in a folder.
 RUN: dict[str, tuple[str, list[str], list[list[str]]]] = {

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connection
 
-pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="the web processes alone; once is enough")
+pytestmark = pytest.mark.once
 
 COUNTED = re.compile(r'webio_http_requests_total\{method="GET",route="healthz",status="200"\} ([0-9.]+)')
 

@@ -11,6 +11,8 @@ from django.conf import settings
 
 from webio.tests.test_checks import GOOD_KEY
 
+pytestmark = pytest.mark.once
+
 GOOD = {
     "SECRET_KEY": "x1y2" * 15,
     "FIELD_ENCRYPTION_KEYS": GOOD_KEY,
