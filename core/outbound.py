@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import certifi
@@ -43,6 +44,8 @@ BODY_READ = 1024 * 1024
 #: More header bytes or lines than this make an answer "too_large"; libcurl ends a transfer at 300 KiB by itself.
 HEADERS_READ = 64 * 1024
 HEADER_LINES = 1000
+#: So many heads of at most so many bytes are known: an endpoint's answers differ by their date, if at all.
+HEADS_KNOWN, HEAD_KNOWN = 1024, 1024
 CONNECT_SECONDS = 5.0
 #: Seconds an idle connection is kept.
 KEEP_ALIVE_SECONDS = 60
@@ -129,7 +132,7 @@ class Outcome:
 
     status: int | None
     error: str
-    headers: list[tuple[str, str]]
+    headers: tuple[tuple[str, str], ...]
     body: bytes
     truncated: bool
     #: Milliseconds from the start to the end of each phase: dns, connect, tls, firstByte, total.
@@ -155,7 +158,7 @@ class Outcome:
 
 def no_answer(error: str) -> Outcome:
     """The outcome of a request that was not made at all."""
-    return Outcome(None, error, [], b"", False, dict.fromkeys(("dns", "connect", "tls", "firstByte", "total"), 0))
+    return Outcome(None, error, (), b"", False, dict.fromkeys(("dns", "connect", "tls", "firstByte", "total"), 0))
 
 
 class _Transfer:
@@ -283,9 +286,9 @@ class _Transfer:
             if code == pycurl.E_UNSUPPORTED_PROTOCOL and not self._url.lower().startswith(("http:", "https:")):
                 # With the right scheme, it is the server that speaks something else: HTTP/0.9.
                 error = "invalid_url"
-        lines = list(self._headers)
-        headers, ended = _parse_head(lines)
-        if len(lines) > HEADER_LINES or sum(map(len, lines)) > HEADERS_READ:
+        head = b"".join(self._headers)
+        headers, ended = (_known_head if len(head) <= HEAD_KNOWN else _parse_head)(head)
+        if len(self._headers) > HEADER_LINES or len(head) > HEADERS_READ:
             error = "too_large"
         elif not code and not ended:
             # libcurl takes a connection that ends among the headers for the end of an answer without body.
@@ -314,21 +317,27 @@ def _behind_proxy(error: str, code: int, connect_status: int) -> str:
     return "proxy" if connect_status >= 300 or code == pycurl.E_COULDNT_CONNECT else error
 
 
-def _parse_head(lines: list[bytes]) -> tuple[list[tuple[str, str]], bool]:
-    """(lower-case name, value) pairs of the last answer in `lines`, and whether its headers came to their end.
+def _parse_head(head: bytes) -> tuple[tuple[tuple[str, str], ...], bool]:
+    """(lower-case name, value) pairs of the last answer in `head`, and whether its headers came to their end.
 
     Answers before it were informational (1xx). Lines that are no headers are left out, trailers are not.
     """
-    first = len(lines)
-    while first and not lines[first - 1].startswith(b"HTTP/"):
-        first -= 1
-    block = lines[first:]
-    found = []
-    for line in b"".join(block).decode("latin-1").split("\n"):
+    found: list[tuple[str, str]] = []
+    ended = False
+    *lines, rest = head.decode("latin-1").split("\n")
+    for line in [*lines, rest] if rest else lines:
+        if line.startswith("HTTP/"):
+            found, ended = [], False
+            continue
         name, colon, value = line.partition(":")
         if colon:
             found.append((name.strip().lower(), value.strip()))
-    return found, b"\r\n" in block or b"\n" in block
+        else:
+            ended = ended or line in ("\r", "")
+    return tuple(found), ended
+
+
+_known_head = lru_cache(HEADS_KNOWN)(_parse_head)
 
 
 def fetch(request: Request) -> Outcome:

@@ -116,7 +116,7 @@ def _result(request: outbound.Request, outcome: outbound.Outcome) -> Result:
         status_code=outcome.status,
         duration_ms=outcome.duration_ms,
         timings=outcome.timings,
-        response_headers=outcome.headers,
+        response_headers=list(outcome.headers),
         response_body=outcome.body.decode("utf-8", "replace"),
         response_truncated=outcome.truncated,
         error=outcome.error,

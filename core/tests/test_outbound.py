@@ -238,10 +238,16 @@ def test_an_answer_is_told_whole() -> None:
     with receiver(answer(201, b"thanks", "X-Twice: 1\r\nx-twice: 2\r\n")) as server:
         outcome = get(server.url)
     assert (outcome.status, outcome.error, outcome.detail, outcome.ok) == (201, "", "", True)
-    assert outcome.headers == [("content-length", "6"), ("x-twice", "1"), ("x-twice", "2")]
+    assert outcome.headers == (("content-length", "6"), ("x-twice", "1"), ("x-twice", "2"))
     assert (outcome.body, outcome.truncated, outcome.reused) == (b"thanks", False, False)
     assert list(outcome.timings) == ["dns", "connect", "tls", "firstByte", "total"]
     assert 0 <= outcome.timings["connect"] <= outcome.timings["firstByte"] <= outcome.duration_ms < 1_000
+
+
+def test_a_reason_with_a_colon_is_no_header() -> None:
+    with receiver(raw(b"HTTP/1.1 400 Bad Request: no name\r\ncontent-length: 0\r\n\r\n")) as server:
+        outcome = get(server.url)
+    assert (outcome.status, outcome.error, outcome.headers) == (400, "", (("content-length", "0"),))
 
 
 @pytest.mark.parametrize("status", [204, 400, 404, 410, 429, 500, 503, 599])
@@ -462,7 +468,7 @@ def test_what_is_left_of_an_answer_does_not_reach_the_next(stream: Stream) -> No
         assert drain(stream, 1)[1].body == b"first"
         stream.submit(Request("GET", server.url), 2)
         second = drain(stream, 1)[2]
-    assert (second.status, second.body, second.headers) == (204, b"", [("content-length", "0")])
+    assert (second.status, second.body, second.headers) == (204, b"", (("content-length", "0"),))
 
 
 def test_poll_returns_when_a_watched_descriptor_is_ready(stream: Stream) -> None:
