@@ -1,22 +1,30 @@
-"""Who asks the database: a thread of its own, so that requests go on while a statement runs.
+"""Who asks the database: a process of its own, so that requests go on while a statement runs.
 
 Work is a course: a generator that yields jobs for the database and gets their results. What it does between jobs
-happens in the engine's own thread, so the engine's state belongs to one thread alone. Jobs are done one after another,
-in the order in which they were given, and so are the steps that follow them.
+happens in the engine's own process, so the engine's state belongs to that alone. Jobs are done one after another,
+in the order in which they were given, and so are the steps that follow them. They and their results are pickled.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import pickle
 import select
+import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db import connections
+
+log = logging.getLogger("webio.deliveries")
 
 #: What the database is asked; its result is what the course's `yield` gives.
 Job = Callable[[], Any]
@@ -24,7 +32,7 @@ Course = Generator[Job, Any, None]
 
 
 class Inline:
-    """Does each job at once, in the caller's thread and transaction."""
+    """Does each job at once, in the caller's process and transaction."""
 
     #: Courses that are not over.
     busy = 0
@@ -48,36 +56,45 @@ class Inline:
 
 
 class Desk(Inline):
-    """Does jobs in a thread with a database connection of its own. A context manager; not to be used after a fork."""
+    """Does jobs in a process with a database connection of its own, which ends with the one that made it.
+
+    A context manager, entered by a process's main thread while no other works. It closes the thread's connections: what
+    SQLite knows of its open files must not be carried over a fork (sqlite.org/howtocorrupt.html, 2.6). When the other
+    process dies, `follow`, `proceed` and `wait` raise `EOFError` or `OSError`.
+    """
 
     def __init__(self) -> None:
         self.busy = 0
-        self._jobs: SimpleQueue[tuple[Course, Job] | None] = SimpleQueue()
-        self._done: deque[tuple[Course, Any, BaseException | None]] = deque()
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._work, name="engine-database", daemon=True)
+        #: Courses that wait for a job's result, in the order of their jobs.
+        self._waiting: deque[Course] = deque()
 
     def __enter__(self) -> Desk:
-        self._thread.start()
+        connections.close_all()
+        self._pipe, theirs = Pipe()
+        self.process = os.fork()
+        if not self.process:
+            self._pipe.close()
+            _serve(theirs)
+        theirs.close()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._jobs.put(None)
-        self._thread.join()
-        os.close(self._bell)
+        self._pipe.close()
+        _pid, status = os.waitpid(self.process, 0)
+        if status:
+            log.error("who asks the database ended with %d", os.waitstatus_to_exitcode(status))
 
     def follow(self, course: Course) -> None:
         self.busy += 1
         self._step(course, None)
 
     def fileno(self) -> int:
-        return self._bell
+        return self._pipe.fileno()
 
     def proceed(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._bell)
-        while self._done:
-            course, result, problem = self._done.popleft()
+        while self._pipe.poll():
+            result, problem = self._pipe.recv()
+            course = self._waiting.popleft()
             if problem is not None:
                 self.busy -= 1
                 raise problem
@@ -85,7 +102,7 @@ class Desk(Inline):
 
     def wait(self) -> None:
         while self.busy:
-            select.select([self._bell], [], [])
+            select.select([self._pipe], [], [])
             self.proceed()
 
     def _step(self, course: Course, result: Any) -> None:
@@ -94,16 +111,51 @@ class Desk(Inline):
         except StopIteration:
             self.busy -= 1
         else:
-            self._jobs.put((course, job))
+            self._pipe.send(job)
+            self._waiting.append(course)
 
-    def _work(self) -> None:
-        try:
-            while (given := self._jobs.get()) is not None:
-                course, job = given
-                try:
-                    self._done.append((course, job(), None))
-                except BaseException as problem:
-                    self._done.append((course, None, problem))
-                os.eventfd_write(self._bell, 1)
-        finally:
-            connections.close_all()
+
+def _serve(pipe: Connection) -> NoReturn:
+    """Do jobs until nobody is left to give any."""
+    try:
+        # Ctrl-C reaches the whole group; who gave the jobs still wants their results.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        jobs: SimpleQueue[bytes | None] = SimpleQueue()
+        # Its connections are its own, and whoever gives a job need not wait until the one before is done.
+        work = threading.Thread(target=_work, args=(pipe, jobs))
+        work.start()
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                jobs.put(pipe.recv_bytes())
+        jobs.put(None)
+        work.join()
+    except BaseException:
+        log.exception("who asks the database failed")
+    finally:
+        os._exit(0)
+
+
+def _work(pipe: Connection, jobs: SimpleQueue[bytes | None]) -> None:
+    try:
+        while (given := jobs.get()) is not None:
+            pipe.send_bytes(_done(given))
+    except OSError:
+        # Nobody waits for it any more.
+        pass
+    finally:
+        connections.close_all()
+
+
+def _done(given: bytes) -> bytes:
+    """Do a pickled job. Returns its pickled result and None, or None and what it raised."""
+    try:
+        return pickle.dumps((pickle.loads(given)(), None), pickle.HIGHEST_PROTOCOL)
+    except BaseException as problem:
+        told = traceback.format_exc()
+        with contextlib.suppress(Exception):
+            problem.add_note(told)
+            pickled = pickle.dumps((None, problem))
+            pickle.loads(pickled)
+            return pickled
+        return pickle.dumps((None, RuntimeError(told)))

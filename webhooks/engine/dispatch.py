@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import transaction
 
@@ -11,7 +12,6 @@ from core.clock import now
 from core.models import Sequence
 from webhooks import outstanding
 from webhooks.engine import due, sql
-from webhooks.engine.due import Due
 from webhooks.payloads import FORMAT_VERSION
 
 POSITIONS = "event_position"
@@ -100,30 +100,30 @@ FROM (
 
 #: In the order of an index, which soon passes over what is gone; the table holds it until it is vacuumed.
 _WAITING = "SELECT 1 FROM {undispatched} ORDER BY event_id LIMIT 1"
-_TAKEN_SQLITE = f"SELECT json_group_array(event_id) FROM ({_OLDEST})"
 _FACTS_SQLITE = "(SELECT * FROM {event} WHERE id IN (SELECT value FROM json_each(%s)))"
 _OWNED_SQLITE = "{undispatched} WHERE event_id IN (SELECT value FROM json_each(%s))"
 _MADE_SQLITE = f"""
-SELECT json_group_array(json_array({due.COLUMNS}))
+SELECT {due.COLUMNS}
 FROM (
     SELECT d.*, {due.BEHIND.replace("WHERE", "WHERE b.delivery_id < %s AND", 1)} AS behind
     FROM {{outstanding}} AS d NOT INDEXED
     WHERE d.delivery_id >= %s AND d.next_attempt_at IS NOT NULL AND {{wanted}} ORDER BY d.delivery_id LIMIT %s
 ) AS due JOIN {{event}} AS event ON event.id = due.event_id
+ORDER BY due.delivery_id
 """
 _OTHERS_SQLITE = """
-SELECT json_group_array(DISTINCT webhook_id) FROM {outstanding} AS d NOT INDEXED
+SELECT DISTINCT webhook_id FROM {outstanding} AS d NOT INDEXED
 WHERE d.delivery_id >= %s AND d.next_attempt_at IS NOT NULL AND NOT {wanted}
 """
 
 
 @dataclass(slots=True)
 class Dispatched:
-    """How many events were taken, deliveries made of them that may be sent at once, in order, and the webhooks that
-    have further ones."""
+    """How many events were taken, deliveries made of them that may be sent at once, in order (the fields of
+    `Due`), and the webhooks that have further ones."""
 
     events: int = 0
-    fresh: list[Due] = field(default_factory=list)
+    fresh: list[tuple[Any, ...]] = field(default_factory=list)
     others: list[int] = field(default_factory=list)
     #: Somebody else is taking events at this moment.
     elsewhere: bool = False
@@ -179,11 +179,11 @@ def _dispatch_postgresql(
     ours = sql.numbers(wanted)
     parameters = [oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment, ours, ours, room]
     rows = sql.run(due.in_utc(statement), parameters)
-    return Dispatched(rows[0][0], [due.made(row[2:]) for row in rows if row[2] is not None], rows[0][1])
+    return Dispatched(rows[0][0], due.ready(row[2:] for row in rows if row[2] is not None), rows[0][1])
 
 
 def _dispatch_sqlite(limit: int, value: int, wanted: Collection[int], room: int) -> Dispatched:
-    taken = sql.run_whole(_TAKEN_SQLITE, [limit])
+    taken = [row[0] for row in sql.run(_OLDEST, [limit])]
     if not taken:
         return Dispatched()
     chosen = sql.numbers(taken)
@@ -197,10 +197,10 @@ def _dispatch_sqlite(limit: int, value: int, wanted: Collection[int], room: int)
     first, ours = latest + 1, sql.numbers(wanted)
     sql.run(outstanding.ADD.replace("{deliveries}", outstanding.NEWER), [latest])
     condition = sql.among("d.webhook_id")
-    others = sql.run_whole(_OTHERS_SQLITE.replace("{wanted}", condition), [first, ours])
+    others = [row[0] for row in sql.run(_OTHERS_SQLITE.replace("{wanted}", condition), [first, ours])]
     made = due.in_utc(_MADE_SQLITE.replace("{wanted}", condition))
-    rows = sql.run_whole(made, [first, first, ours, room]) if room else []
-    return Dispatched(len(taken), [due.made(row) for row in due.in_order(rows)], others)
+    rows = sql.run(made, [first, first, ours, room]) if room else []
+    return Dispatched(len(taken), due.ready(rows), others)
 
 
 def _counter(wait: bool) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection
 from functools import partial
@@ -28,7 +29,7 @@ PLACE_SOONEST = 0.125
 
 
 class Drain:
-    """One engine. With `desk`, a thread of its own asks the database for what takes long."""
+    """One engine. With `desk`, a process of its own asks the database for what takes long."""
 
     def __init__(self, slot: int = 0, desk: Inline | None = None) -> None:
         self.slot = slot
@@ -51,6 +52,19 @@ class Drain:
 
     def run(self, run: Run, waiter: Waiter) -> int:
         """Work until the slice is over, then finish what is under way. Returns how many requests were made."""
+        try:
+            self.work(run, waiter)
+            self.finish()
+        except BaseException:
+            # Nothing is under way any more, so whoever goes on need not wait until the leases run out.
+            self.sender.stream.close()
+            with contextlib.suppress(Exception):
+                self.serving.leases.give_up(self.serving.leases)
+            raise
+        return self.sender.sent
+
+    def work(self, run: Run, waiter: Waiter) -> None:
+        """Work until the slice is over."""
         descriptor = waiter.fileno()
         if descriptor is not None:
             self.sender.stream.watch(descriptor)
@@ -65,9 +79,10 @@ class Drain:
                 place_at = moment + place_after
                 place_after = min(PLACE_SECONDS, 2 * place_after)
             if not self.intake.looking:
-                urgent = self.serving.freed or self.intake.starving()
-                if urgent or moment >= self.pace.next_look(self.quiet(), self.intake.found):
-                    thorough = urgent or self.pace.time_to_read(self.intake.found)
+                freed, starving = self.serving.freed, self.intake.starving()
+                if freed or starving or moment >= self.pace.next_look(self.quiet(), self.intake.found):
+                    unread = freed or (starving and not self.intake.undispatched)
+                    thorough = unread or self.pace.time_to_read(self.intake.found)
                     self.look(self.pace.look() and descriptor is not None, thorough)
                     # What sending takes is read meanwhile.
                     self.sender.directory.endpoints(self.expecting)
@@ -83,8 +98,6 @@ class Drain:
                 woken = waiter.woken()
             if woken:
                 self.hear(waiter.topics)
-        self.finish()
-        return self.sender.sent
 
     def idle(self) -> bool:
         """Nothing is under way, nothing waits to be written, and the database is asked nothing."""
@@ -137,12 +150,12 @@ class Drain:
 
     def look(self, hinted: bool = False, thorough: bool = True) -> None:
         """Look for work (`Intake.look`)."""
-        # A thread of its own takes longer to begin than the database to answer, and nothing else waits.
+        # A process of its own takes longer to begin than the database to answer, and nothing else waits.
         idle, quiet = self.idle(), self.quiet()
         desk = self.inline if idle else self.desk
         desk.follow(self.intake.look(quiet, hinted, thorough, not idle, self.loop))
         if idle and self.intake.elsewhere:
-            # The thread may wait until that is done: what was made for us is then read at once.
+            # That process may wait until that is done: what was made for us is then read at once.
             self.desk.follow(self.intake.look(quiet, hinted, thorough, True, self.loop))
 
     def collect(self, timeout: float) -> None:

@@ -8,17 +8,19 @@ it is, it does not hide others. What is held blocks nobody.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
 from typing import Any
 
 import orjson
 
 from core.clock import now
 from webhooks.engine import sql
-from webhooks.payloads import Facts
+from webhooks.payloads import Facts, render
+
+log = logging.getLogger("webio.deliveries")
 
 _WEBHOOKS_WITH_DUE_WORK = """
 WITH RECURSIVE pending(webhook_id) AS (
@@ -51,7 +53,7 @@ BEHIND = """(
     ORDER BY b.seq DESC LIMIT 1
 )"""
 
-#: What `made` takes, of an outstanding delivery `due` and its `event`. Times as text, in expressions: see `in_utc`.
+#: What `ready` takes, of an outstanding delivery `due` and its `event`. Times as text, in expressions: see `in_utc`.
 COLUMNS = """
     due.delivery_id, due.webhook_id, due.organisation_id, due.event_id, due.lane, due.format, due.format_version,
     due.attempt_count, due.blocks, due.behind, {due_at},
@@ -78,9 +80,6 @@ _WITH_EVENT = f"""
 SELECT {COLUMNS} FROM {{due}} JOIN {{event}} AS event ON event.id = due.event_id
 ORDER BY due.next_attempt_at, due.delivery_id
 """
-_WITH_EVENT_SQLITE = f"""
-SELECT json_group_array(json_array({COLUMNS})) FROM {{due}} JOIN {{event}} AS event ON event.id = due.event_id
-"""
 
 #: Before every place in the order.
 START = ("0001-01-01 00:00:00", 0)
@@ -105,7 +104,7 @@ class Wanting:
 
 @dataclass(slots=True)
 class Due:
-    """A delivery to be sent, and its event."""
+    """A delivery to be sent."""
 
     id: int
     webhook_id: int
@@ -113,15 +112,16 @@ class Due:
     event_id: int
     #: The conversation whose order it keeps; None for what may go at any time.
     lane: int | None
-    format: str
-    format_version: int
     attempt_count: int
     blocks: bool
     #: The one before it in its lane, if that still blocks it.
     behind: int | None
     #: Place in the order of the webhook's due deliveries: when it was due, as text in UTC, and its id.
     place: tuple[str, int]
-    event: Facts
+    #: What is posted; None when it could not be made.
+    body: bytes | None
+    #: The W3C trace that the request continues, "" for none.
+    trace: str
 
 
 def webhooks_with_due_work() -> list[Wanting]:
@@ -146,13 +146,16 @@ def _list(document: Any) -> list[float] | None:
     return found
 
 
-def load(wanted: Sequence[tuple[int, int, tuple[str, int]]], held: Collection[int] = ()) -> list[Due]:
-    """Due deliveries of each (webhook, at most so many, after this place), oldest first, but for those in `held`."""
+def load(wanted: Sequence[tuple[int, int, tuple[str, int]]], held: Collection[int] = ()) -> list[tuple[Any, ...]]:
+    """Due deliveries of each (webhook, at most so many, after this place), oldest first, but for those in `held`.
+
+    Each is the fields of a `Due`.
+    """
     if not wanted:
         return []
     moment = sql.moment(now())
     read = _load_postgresql if sql.vendor() == "postgresql" else _load_sqlite
-    return [made(row) for row in read(wanted, moment, sql.numbers(held))]
+    return ready(read(wanted, moment, sql.numbers(held)))
 
 
 def _load_postgresql(
@@ -184,13 +187,8 @@ def _load_sqlite(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any
         parts.append(f"SELECT * FROM ({one})")
         parameters += [webhook_id, moment, after_at, after_id, quota]
     given = "WITH held(id) AS MATERIALIZED (SELECT value FROM json_each(%s))"
-    statement = given + _WITH_EVENT_SQLITE.replace("{due}", f"({' UNION ALL '.join(parts)}) AS due")
-    return in_order(sql.run_whole(in_utc(statement), parameters))
-
-
-def in_order(rows: list[Any]) -> list[Any]:
-    """Rows of `COLUMNS` by when they were due and their ids."""
-    return sorted(rows, key=itemgetter(10, 0))
+    statement = given + _WITH_EVENT.replace("{due}", f"({' UNION ALL '.join(parts)}) AS due")
+    return sql.run(in_utc(statement), parameters)
 
 
 def in_utc(statement: str) -> str:
@@ -204,19 +202,21 @@ def in_utc(statement: str) -> str:
     return statement
 
 
-def made(row: tuple[Any, ...]) -> Due:
-    """A delivery from `COLUMNS`."""
-    event = Facts(
-        row[3],
-        row[11],
-        row[12],
-        orjson.loads(row[13]),
-        datetime.fromisoformat(row[14]),
-        row[15],
-        row[16],
-        row[17],
-    )
-    return Due(*row[:10], (row[10], row[0]), event)  # type: ignore[call-arg]  # as many as `COLUMNS` names
+def ready(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The fields of `Due` from rows of `COLUMNS`. Bodies are made here, where the engine waits for the database."""
+    return [(*row[:5], *row[7:10], (row[10], row[0]), *_body(*row[5:7], row[3], *row[11:])) for row in rows]
+
+
+def _body(format: str, version: int, event_id: int, type: str, seq: int, data: str, *rest: str) -> tuple[Any, str]:
+    """The body, None where there is none, and the trace that a request shall continue."""
+    try:
+        facts = orjson.loads(data)
+        event = Facts(event_id, type, seq, facts, datetime.fromisoformat(rest[0]), *rest[1:])
+        return render(event, format, version), facts.get("trace", "")
+    except Exception:
+        # That of another may well be made.
+        log.exception("event could not be rendered", extra={"facts": {"event": event_id}})
+        return None, ""
 
 
 def put_off(delivery_id: int, until: datetime) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import time
 from functools import partial
+from itertools import starmap
 
 from core import wakeup
-from webhooks.engine import dispatch, due
+from webhooks.engine import dispatch, due, leases
 from webhooks.engine.desk import Course
 from webhooks.engine.dispatch import Dispatched
 from webhooks.engine.due import Due, Wanting
@@ -63,7 +64,7 @@ class Intake:
             yield from self.read()
         wanted, room = self.room()
         taken: Dispatched = yield partial(take_events, hinted, patient and self.hungry(), place, wanted, room)
-        whole = self.accept(taken.fresh, taken.others) and len(taken.fresh) < max(room, 1)
+        whole = self.accept([Due(*row) for row in taken.fresh], taken.others) and len(taken.fresh) <= room
         if taken.events and quiet and not hinted and place[1] > 1 and loop:
             # Nobody else may have heard of these either.
             yield partial(wakeup.send, loop)
@@ -89,7 +90,7 @@ class Intake:
     def accept(self, fresh: list[Due], others: list[int]) -> bool:
         """Take deliveries just made, except where reading has to decide; `others` are webhooks with further ones.
 
-        Returns whether that was all there is for this engine.
+        Returns whether that was all there is for this engine now: what finds no room is read when there is some.
         """
         whole = True
         waiting = self.serving.waiting()
@@ -99,22 +100,19 @@ class Intake:
                 one.behind = latest.get((one.webhook_id, one.lane), one.behind)
                 latest[one.webhook_id, one.lane] = one.id
             lane = self.serving.lane(one.webhook_id)
-            if (
-                lane.settled
-                and self.serving.serves(one.webhook_id)
-                and (one.behind is None or one.behind in lane.held)
-                and lane.quota() > 0
-                and waiting.get(one.organisation_id, 0) < AHEAD // 4
-            ):
+            takes = lane.settled and self.serving.serves(one.webhook_id)
+            room = lane.quota() > 0 and waiting.get(one.organisation_id, 0) < AHEAD // 4
+            if takes and room and (one.behind is None or one.behind in lane.held):
                 lane.held.add(one.id)
                 lane.waiting.append(one)
                 waiting[one.organisation_id] = waiting.get(one.organisation_id, 0) + 1
             else:
                 lane.more = True
-                whole = False
+                whole = whole and takes and not room
         for webhook_id in filter(self.serving.mine, others):
-            self.serving.lane(webhook_id).more = True
-            whole = False
+            lane = self.serving.lane(webhook_id)
+            lane.more = True
+            whole = whole and lane.settled and self.serving.serves(webhook_id) and lane.quota() <= 0
         return whole
 
     def read(self) -> Course:
@@ -126,7 +124,7 @@ class Intake:
         wanting = [one for one in wanting if serving.mine(one.webhook_id) and one.webhook_id not in serving.slow]
         missing = [one.webhook_id for one in wanting if one.webhook_id not in serving.leases]
         if missing:
-            serving.leases.add((yield partial(serving.leases.ask, missing)))
+            serving.leases.add((yield partial(leases.ask, serving.leases.token, missing)))
         yield from self.load(self.quotas(wanting))
 
     def quotas(self, wanting: list[Wanting]) -> list[tuple[int, int]]:
@@ -159,7 +157,7 @@ class Intake:
         found = dict.fromkeys((webhook_id for webhook_id, _quota in quotas), 0)
         passed: set[int] = set()
         rows = yield partial(due.load, wanted, held)
-        for one in rows:
+        for one in starmap(Due, rows):
             lane = lanes[one.webhook_id]
             found[one.webhook_id] += 1
             if not lane.reading:
@@ -183,7 +181,8 @@ def take_events(hinted: bool, wait: bool, place: tuple[int, int], wanted: list[i
     again."""
     if hinted or dispatch.waiting():
         limit = min(dispatch.BATCH, max(DISPATCH_LEAST, room))
-        return dispatch.dispatch(limit, wait=wait, place=place, wanted=wanted, room=room)
+        # One more than there is room for tells that there are more.
+        return dispatch.dispatch(limit, wait=wait, place=place, wanted=wanted, room=room + 1)
     return Dispatched()
 
 

@@ -24,6 +24,8 @@ AHEAD_SECONDS = 4.0
 #: An endpoint keeps up while it answers within this many times its best, plus seconds that are our own.
 KEEPS_UP = 2.0
 OUR_OWN_SECONDS = 0.005
+#: A cap that lets through so many a second at the endpoint's best is enough: more connections only cost time.
+ENOUGH_A_SECOND = 5000
 #: The breaker opens when, within so many seconds, so many attempts were made and such a share of them failed.
 WINDOW_SECONDS = 60.0
 WINDOW_LEAST = 20
@@ -175,7 +177,7 @@ class Lane:
         elif self.cap < CAP_START:
             self.cap += 1.0
         elif self.full and self.pace <= self.best * KEEPS_UP + OUR_OWN_SECONDS:
-            self.cap = min(CAP_MOST, self.cap + 1.0)
+            self.cap = min(CAP_MOST, max(self.cap, min(self.cap + 1.0, self.best * ENOUGH_A_SECOND)))
         elif self.cap > CAP_START and self.pace > self.best * KEEPS_UP * 2 + OUR_OWN_SECONDS:
             self.cap -= 1.0
         self._note(outcome.ok)

@@ -60,13 +60,6 @@ class Leases:
         """Whether a request to the webhook may start at `moment` (`time.monotonic`)."""
         return self._until.get(webhook_id, 0.0) - moment >= NEEDED
 
-    def ask(self, webhook_ids: Collection[int]) -> dict[int, float]:
-        """Take in the database what nobody else has. Returns until when each stands, for `add`."""
-        moment = time.monotonic()
-        wanted, parameters = sql.rows_of("wanted", {"webhook_id": "bigint"}, [(pk,) for pk in sorted(webhook_ids)])
-        rows = _run(wanted + _TAKE, parameters, self.token)
-        return {row[0]: moment + SECONDS for row in rows}
-
     def add(self, taken: Mapping[int, float]) -> None:
         """Count on leases from now on."""
         self._until.update(taken)
@@ -87,6 +80,14 @@ class Leases:
         ids = [pk for pk in webhook_ids if self._until.pop(pk, None) is not None]
         if ids:
             _run(_GIVE_UP.replace("{among}", sql.among("webhook_id")), [], self.token, [sql.numbers(ids)])
+
+
+def ask(token: int, webhook_ids: Collection[int]) -> dict[int, float]:
+    """Take in the database what nobody else has. Returns until when each stands, for `Leases.add`."""
+    moment = time.monotonic()
+    wanted, parameters = sql.rows_of("wanted", {"webhook_id": "bigint"}, [(pk,) for pk in sorted(webhook_ids)])
+    rows = _run(wanted + _TAKE, parameters, token)
+    return {row[0]: moment + SECONDS for row in rows}
 
 
 def _run(statement: str, before: list[object], token: int, after: Iterable[object] = ()) -> list[tuple[int]]:

@@ -20,7 +20,7 @@ from webhooks.engine import sql
 from webhooks.engine.breaker import Health
 from webhooks.engine.due import Due
 from webhooks.models import Webhook
-from webhooks.payloads import message_id, render
+from webhooks.payloads import message_id
 
 USER_AGENT = "Webio/1.0 (+webhooks)"
 #: Seconds for the whole request.
@@ -147,12 +147,17 @@ def _read(webhook_ids: Collection[int]) -> list[Endpoint]:
 
 
 def build(delivery: Due, endpoint: Endpoint) -> Request:
-    """The request of one attempt, signed now, but for its authorization. Raises `BodyTooLarge`."""
-    body = render(delivery.event, delivery.format, delivery.format_version)
+    """The request of one attempt, signed now, but for its authorization.
+
+    Raises `BodyTooLarge`, and `ValueError` when there is no body.
+    """
+    body = delivery.body
+    if body is None:
+        raise ValueError("Its body could not be made.")
     if len(body) > BODY_MAX:
         raise BodyTooLarge
     identifier = message_id(delivery.event_id, delivery.webhook_id)
     headers = endpoint.headers + signed_headers(endpoint.signer, identifier, body, int(time.time()))
-    if trace := delivery.event.data.get("trace"):
-        headers.append(f"traceparent: {new_traceparent(trace)}")
+    if delivery.trace:
+        headers.append(f"traceparent: {new_traceparent(delivery.trace)}")
     return Request("POST", endpoint.url, headers, body, DEADLINE, certificate=endpoint.certificate)

@@ -10,7 +10,7 @@ import time
 BUSY_SECONDS = 0.02
 POLL_SECONDS = 0.05
 #: How often it then also reads what has become due: retries, what other engines dispatched, what found no room.
-READ_BUSY_SECONDS = 0.05
+READ_BUSY_SECONDS = 0.1
 READ_IDLE_SECONDS = 0.5
 #: How long it leaves events to the engine that has their webhooks, seconds: that one sends them without reading them.
 OTHERS_SECONDS = 0.01

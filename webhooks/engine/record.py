@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from django.db import transaction
@@ -21,7 +21,7 @@ from webhooks.engine.schedule import GONE, UNSENT, next_delay
 from webhooks.failing import disable_gone
 from webhooks.models import Delivery, Webhook
 
-#: The columns of `_row`. An outcome counts when nobody wrote a later one and the delivery was not cancelled. A pause
+#: The columns of `Report`. An outcome counts when nobody wrote a later one and the delivery was not cancelled. A pause
 #: while the request was under way has made the delivery held: a success ends it all the same, a failure leaves it held.
 #: Event and webhook are looked at too: a crash of the server may have given the delivery's number to another.
 _RESULT = {
@@ -40,7 +40,7 @@ _RESULT = {
     "state": "text",
     "next_attempt_at": "timestamptz",
     "blocks": "boolean",
-    "finished_at": "timestamptz",
+    "ended": "boolean",
     "event_id": "bigint",
     "webhook_id": "bigint",
 }
@@ -52,17 +52,17 @@ _COUNTS = """
     outstanding.delivery_id = result.id AND outstanding.attempt_count = result.number - 1
     AND outstanding.event_id = result.event_id AND outstanding.webhook_id = result.webhook_id
 """
-_OUTCOME = "result.id, result.number, result.state, result.status_code, result.error, result.finished_at"
+_OUTCOME = "result.id, result.number, result.state, result.status_code, result.error, result.ended"
 _ENDED_POSTGRESQL = f"""
     DELETE FROM {{outstanding}} AS outstanding USING result
-    WHERE {_COUNTS} AND result.finished_at IS NOT NULL RETURNING {_OUTCOME}
+    WHERE {_COUNTS} AND result.ended RETURNING {_OUTCOME}
 """
 _LATER_POSTGRESQL = f"""
     UPDATE {{outstanding}} AS outstanding SET
         next_attempt_at = CASE WHEN outstanding.next_attempt_at IS NOT NULL THEN result.next_attempt_at END,
         attempt_count = result.number,
         blocks = result.blocks
-    FROM result WHERE {_COUNTS} AND result.finished_at IS NULL RETURNING {_OUTCOME}
+    FROM result WHERE {_COUNTS} AND NOT result.ended RETURNING {_OUTCOME}
 """
 _WRITE_POSTGRESQL = f"""
 , written AS (
@@ -71,7 +71,7 @@ _WRITE_POSTGRESQL = f"""
         attempt_count = counted.number,
         last_status_code = counted.status_code,
         last_error = counted.error,
-        finished_at = counted.finished_at
+        finished_at = CASE WHEN counted.ended THEN CAST(%s AS timestamptz) END
     FROM counted WHERE {{delivery}}.id = counted.id
 ), attempted AS (
     INSERT INTO {{attempt}} (delivery_id, superseded, {_ATTEMPT})
@@ -81,15 +81,9 @@ SELECT id FROM counted
 """
 
 #: SQLite has no statement that updates one table and inserts into another, and one writer at a time.
-_COUNTED_SQLITE = """
-WITH result AS (
-    SELECT value ->> 0 AS id, value ->> 1 AS number, value ->> 2 AS event_id, value ->> 3 AS webhook_id
-    FROM json_each(%s)
-)
-SELECT json_group_array(result.id)
-FROM result CROSS JOIN {outstanding} AS outstanding ON outstanding.delivery_id = result.id
-WHERE outstanding.attempt_count = result.number - 1
-  AND outstanding.event_id = result.event_id AND outstanding.webhook_id = result.webhook_id
+_VERSIONS_SQLITE = """
+SELECT delivery_id, attempt_count + 1, event_id, webhook_id FROM {outstanding}
+WHERE delivery_id IN (SELECT value FROM json_each(%s))
 """
 _ENDED_SQLITE = "DELETE FROM {outstanding} WHERE delivery_id IN (SELECT value FROM json_each(%s))"
 _LATER_SQLITE = """
@@ -100,15 +94,11 @@ UPDATE {outstanding} SET
     blocks = result.blocks
 FROM result WHERE {outstanding}.delivery_id = result.id
 """
+#: Most outcomes are the same, so all deliveries that had one are changed at once.
 _UPDATE_SQLITE = """
-WITH result(id, number, state, status_code, error, finished_at) AS ({rows})
-UPDATE {delivery} SET
-    state = CASE WHEN result.state = 'pending' THEN {delivery}.state ELSE result.state END,
-    attempt_count = result.number,
-    last_status_code = result.status_code,
-    last_error = result.error,
-    finished_at = result.finished_at
-FROM result WHERE {delivery}.id = result.id
+UPDATE {delivery} SET state = COALESCE(%s, state), attempt_count = %s, last_status_code = %s, last_error = %s,
+    finished_at = %s
+WHERE id IN (SELECT value FROM json_each(%s))
 """
 _INSERT_SQLITE = f"INSERT INTO {{attempt}} (delivery_id, {_ATTEMPT}, superseded) {{rows}}"
 
@@ -123,7 +113,35 @@ ORDER BY id {lock}
 
 #: A webhook that does well is noted at most this often, so that its row is not rewritten with every flush.
 NOTE_EVERY = timedelta(seconds=1)
-ENDED = (Delivery.State.DELIVERED, Delivery.State.FAILED)
+ENDED = ("delivered", "failed")
+
+
+class Report(NamedTuple):
+    """What is written of an attempt: the columns of `_RESULT`, in their order."""
+
+    id: int
+    organisation_id: int
+    number: int
+    attempted_at: datetime
+    status_code: int | None
+    error: str
+    error_detail: str
+    duration_ms: int
+    timings: str
+    response_headers: str
+    response_body: str
+    response_truncated: bool
+    state: str
+    next_attempt_at: datetime | None
+    blocks: bool
+    ended: bool
+    event_id: int
+    webhook_id: int
+
+    @property
+    def ok(self) -> bool:
+        """The delivery has arrived."""
+        return self.state == Delivery.State.DELIVERED
 
 
 @dataclass(slots=True)
@@ -132,10 +150,10 @@ class Result:
 
     delivery: Due
     outcome: Outcome
-    attempted_at: datetime
-    state: str
-    next_attempt_at: datetime | None
+    #: Its delivery keeps the next ones of the conversation back.
     blocks: bool
+    #: What `Report` is made of. Bare, because that is pickled in a tenth of the time.
+    report: tuple[Any, ...]
 
 
 def judge(
@@ -149,16 +167,43 @@ def judge(
 
     The lane is free after the first attempt, in strict order only after the last.
     """
-    if outcome.ok:
-        return Result(delivery, outcome, attempted_at, Delivery.State.DELIVERED, None, False)
+    state, later, blocks = "delivered", None, False
+    if not outcome.ok:
+        state, later, blocks = _after_failure(delivery, outcome, strict, delays)
+    report = (
+        delivery.id,
+        delivery.organisation_id,
+        delivery.attempt_count + 1,
+        attempted_at,
+        outcome.status,
+        outcome.error,
+        outcome.detail,
+        outcome.duration_ms,
+        orjson.dumps(outcome.timings).decode(),
+        orjson.dumps(outcome.headers).decode(),
+        outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd"),
+        outcome.truncated,
+        state,
+        later,
+        blocks,
+        state in ENDED,
+        delivery.event_id,
+        delivery.webhook_id,
+    )
+    return Result(delivery, outcome, blocks, report)
+
+
+def _after_failure(
+    delivery: Due, outcome: Outcome, strict: bool, delays: Sequence[float] | None
+) -> tuple[str, datetime | None, bool]:
+    """The delivery's state, when it is due again, and whether it blocks its lane."""
     if outcome.status == GONE:
-        return Result(delivery, outcome, attempted_at, Delivery.State.HELD, None, delivery.blocks)
+        return "held", None, delivery.blocks
     at = now()
     delay = next_delay(delivery.attempt_count + 1, outcome, at, delays)
     if delay is None:
-        return Result(delivery, outcome, attempted_at, Delivery.State.FAILED, None, False)
-    later = at + timedelta(seconds=delay)
-    return Result(delivery, outcome, attempted_at, Delivery.State.PENDING, later, delivery.blocks and strict)
+        return "failed", None, False
+    return "pending", at + timedelta(seconds=delay), delivery.blocks and strict
 
 
 @dataclass(slots=True)
@@ -176,95 +221,67 @@ class Written:
         )
 
 
-def write(results: Sequence[Result], slot: int = 0, tripping: Collection[int] = ()) -> Written:
-    """Write attempts and outcomes in one transaction.
+def write(given: Sequence[tuple[Any, ...]], slot: int = 0, tripping: Collection[int] = ()) -> Written:
+    """Write attempts and outcomes in one transaction; each is what a `Report` is made of.
 
     An outcome that came after another engine's changes nothing; its attempt is kept, marked superseded. `slot` is the
     engine's, for its totals; `tripping` are webhooks of which too much failed lately.
     """
-    if not results:
+    if not given:
         return Written(0)
-    finished = now()
+    written_at = now()
     # In the order in which whoever pauses or cancels locks them too.
-    rows = sorted((_row(result, finished) for result in results), key=itemgetter(0))
+    reports = sorted(map(Report._make, given), key=itemgetter(0))
     with transaction.atomic():
         # Webhooks before deliveries, as the verbs lock them.
-        locked = _lock_webhooks(results, finished)
-        counted = _write_postgresql(rows) if sql.vendor() == "postgresql" else _write_sqlite(rows)
-        own = [result for result in results if result.delivery.id in counted]
+        locked = _lock_webhooks(reports, written_at)
+        how = _write_postgresql if sql.vendor() == "postgresql" else _write_sqlite
+        counted = how(reports, written_at)
+        own = [one for one in reports if one.id in counted]
         written = Written(len(counted))
-        _note_health(locked, own, finished, tripping, written)
-        tally.add(
-            (
-                (one.delivery.organisation_id, one.delivery.webhook_id, one.outcome.ok, one.outcome.duration_ms)
-                for one in own
-            ),
-            slot,
-            finished,
-        )
+        _note_health(locked, own, written_at, tripping, written)
+        tally.add(((one.organisation_id, one.webhook_id, one.ok, one.duration_ms) for one in own), slot, written_at)
     return written
 
 
-def _row(result: Result, finished: datetime) -> tuple[Any, ...]:
-    """The columns of `_RESULT`."""
-    delivery, outcome = result.delivery, result.outcome
-    return (
-        delivery.id,
-        delivery.organisation_id,
-        delivery.attempt_count + 1,
-        result.attempted_at,
-        outcome.status,
-        outcome.error,
-        outcome.detail,
-        outcome.duration_ms,
-        outcome.timings,
-        outcome.headers,
-        outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd"),
-        outcome.truncated,
-        result.state,
-        result.next_attempt_at,
-        result.blocks,
-        finished if result.state in ENDED else None,
-        delivery.event_id,
-        delivery.webhook_id,
-    )
-
-
-def _write_postgresql(rows: Sequence[tuple[Any, ...]]) -> set[int]:
-    given, parameters = sql.rows_of("result", _RESULT, rows)
+def _write_postgresql(reports: Sequence[Report], written_at: datetime) -> set[int]:
+    given, parameters = sql.rows_of("result", _RESULT, reports)
     counted = f", counted AS ({_ENDED_POSTGRESQL})"
-    if any(row[15] is None for row in rows):
+    if not all(one.ended for one in reports):
         counted = (
             f", ended AS ({_ENDED_POSTGRESQL}), later AS ({_LATER_POSTGRESQL})"
             ", counted AS (SELECT * FROM ended UNION ALL SELECT * FROM later)"
         )
-    return {row[0] for row in sql.run(given + counted + _WRITE_POSTGRESQL, parameters)}
+    return {row[0] for row in sql.run(given + counted + _WRITE_POSTGRESQL, [*parameters, sql.moment(written_at)])}
 
 
-def _write_sqlite(rows: Sequence[tuple[Any, ...]]) -> set[int]:
-    versions = orjson.dumps([(row[0], row[2], *row[16:]) for row in rows]).decode()
-    counted = set(sql.run_whole(_COUNTED_SQLITE, [versions]))
-    outcomes, ended, later, attempts = [], [], [], []
-    for row in rows:
-        if row[0] in counted:
-            outcomes.append((row[0], row[2], str(row[12]), row[4], row[5], sql.text(row[15])))
-            if row[15] is None:
-                later.append((row[0], row[2], sql.text(row[13]), row[14]))
+def _write_sqlite(reports: Sequence[Report], written_at: datetime) -> set[int]:
+    versions = set(sql.run(_VERSIONS_SQLITE, [sql.numbers(one.id for one in reports)]))
+    counted = {one.id for one in reports if (one.id, one.number, one.event_id, one.webhook_id) in versions}
+    ended, later, attempts = [], [], []
+    same: dict[tuple[Any, ...], list[int]] = {}
+    for one in reports:
+        if one.id in counted:
+            same.setdefault((one.state, one.number, one.status_code, one.error, one.ended), []).append(one.id)
+            if one.ended:
+                ended.append(one.id)
             else:
-                ended.append(row[0])
-        documents = orjson.dumps(row[8]).decode(), orjson.dumps(row[9]).decode()
-        attempts.append((*row[:3], sql.text(row[3]), *row[4:8], *documents, *row[10:12], row[0] not in counted))
+                later.append((one.id, one.number, sql.text(one.next_attempt_at), one.blocks))
+        attempts.append((*one[:3], sql.text(one.attempted_at), *one[4:_OF_ATTEMPT], one.id not in counted))
     sql.run(_ENDED_SQLITE, [sql.numbers(ended)])
     sql.in_chunks(later, _LATER_SQLITE)
-    sql.in_chunks(outcomes, _UPDATE_SQLITE)
+    finished = sql.text(written_at)
+    for (state, *values, over), ids in same.items():
+        changed = None if state == "pending" else state
+        sql.run(_UPDATE_SQLITE, [changed, *values, finished if over else None, sql.numbers(ids)])
     sql.in_chunks(attempts, _INSERT_SQLITE)
     return counted
 
 
-def _lock_webhooks(results: Sequence[Result], moment: datetime) -> list[Health]:
+def _lock_webhooks(reports: Sequence[Report], moment: datetime) -> list[Health]:
     """Lock the webhooks whose own record has to change, in one order."""
-    asked = {result.delivery.webhook_id for result in results}
-    failing = {result.delivery.webhook_id for result in results if not result.outcome.ok}
+    asked = {one.webhook_id for one in reports}
+    failing = {one.webhook_id for one in reports if not one.ok}
     lock = "FOR NO KEY UPDATE" if sql.vendor() == "postgresql" else ""
     statement = _WEBHOOKS.format(asked=sql.among("id"), failing=sql.among("id"), lock=lock)
     rows = sql.run(statement, [sql.numbers(asked), sql.numbers(failing), sql.moment(moment - NOTE_EVERY)])
@@ -275,24 +292,24 @@ def _lock_webhooks(results: Sequence[Result], moment: datetime) -> list[Health]:
 
 
 def _note_health(
-    locked: Sequence[Health], results: Sequence[Result], moment: datetime, tripping: Collection[int], written: Written
+    locked: Sequence[Health], reports: Sequence[Report], moment: datetime, tripping: Collection[int], written: Written
 ) -> None:
     """Keep each locked webhook's own record of how it does, and leave alone those that fail or are gone."""
-    by_webhook: dict[int, list[Result]] = {}
-    for result in results:
-        if result.outcome.error in UNSENT:
+    by_webhook: dict[int, list[Report]] = {}
+    for one in reports:
+        if one.error in UNSENT:
             continue
-        by_webhook.setdefault(result.delivery.webhook_id, []).append(result)
+        by_webhook.setdefault(one.webhook_id, []).append(one)
     for health in locked:
         own = by_webhook.get(health.pk)
         if own is None:
             continue
-        values = health.after([result.outcome.ok for result in own], health.pk in tripping, moment)
+        values = health.after([one.ok for one in own], health.pk in tripping, moment)
         Webhook.objects.filter(pk=health.pk).update(**values)
         if values.get("breaker_until") is not None:
             written.stopped.add(health.pk)
         elif values.get("breaker_level") == 0:
             written.healed.add(health.pk)
-        if any(result.outcome.status == GONE for result in own):
+        if any(one.status_code == GONE for one in own):
             disable_gone(health.pk)
             written.stopped.add(health.pk)

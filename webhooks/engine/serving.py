@@ -24,7 +24,9 @@ class Serving:
 
     def lane(self, webhook_id: int) -> Lane:
         """What is held for a webhook."""
-        return self.lanes.setdefault(webhook_id, Lane())
+        if webhook_id not in self.lanes:
+            self.lanes[webhook_id] = Lane()
+        return self.lanes[webhook_id]
 
     def mine(self, webhook_id: int) -> bool:
         """Whether this engine is the one that should serve the webhook, as far as is known."""

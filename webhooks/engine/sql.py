@@ -61,7 +61,8 @@ def numbers(values: Iterable[int]) -> Any:
 
 
 def rows_of(name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]]) -> tuple[str, list[Any]]:
-    """`WITH name(columns) AS (…)` over given rows, and its parameters. `columns` maps names to PostgreSQL types.
+    """`WITH name(columns) AS (…)` over given rows, and its parameters. `columns` maps names to PostgreSQL types; JSON
+    is given as text.
 
     On PostgreSQL each column is one parameter, an array: psycopg takes longer to fill in thousands of marks than the
     server takes for the statement, and the server longer to read the same rows from JSON than to write them.
@@ -74,11 +75,7 @@ def rows_of(name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]]
     marks = "(" + ", ".join(["%s"] * len(columns)) + ")"
     plain: list[Any] = []
     for row in rows:
-        for value, kind in zip(row, columns.values(), strict=True):
-            if kind == "jsonb":
-                plain.append(orjson.dumps(value).decode())
-            else:
-                plain.append(moment(value) if isinstance(value, datetime) else value)
+        plain += [moment(value) if isinstance(value, datetime) else value for value in row]
     return head + "(VALUES " + ", ".join([marks] * (len(plain) // len(columns))) + ")", plain
 
 
@@ -86,10 +83,7 @@ def _array(values: Sequence[Any], kind: str) -> str:
     """A PostgreSQL array as text (PostgreSQL manual, 8.15.6)."""
     if kind == "boolean":
         return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
-    if kind == "jsonb":
-        documents = ["NULL" if value is None else _quoted(orjson.dumps(value).decode()) for value in values]
-        return "{" + ",".join(documents) + "}"
-    if kind in ("text", "timestamptz"):
+    if kind in ("text", "timestamptz", "jsonb"):
         # Most are the same in many rows.
         known: dict[Any, str] = {None: "NULL"}
         for value in values:
@@ -135,12 +129,3 @@ def text(value: datetime | None) -> str | None:
 def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """`core.statements.execute` with `{table}` names filled in."""
     return execute(connections[DEFAULT_DB_ALIAS], sql.format(**TABLES), parameters)
-
-
-def run_whole(select: str, parameters: list[Any]) -> list[Any]:
-    """On SQLite, the one list that a statement selects as JSON, such as by `json_group_array`.
-
-    Each row that a statement gives takes a turn of Python's threads, which wait for each other longer than for SQLite.
-    """
-    found: list[Any] = orjson.loads(run(select, parameters)[0][0])
-    return found

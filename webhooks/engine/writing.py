@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
+from typing import Any
 
 from django.db import DataError, IntegrityError, OperationalError
 
@@ -70,7 +71,7 @@ class Writer:
         tripping = {
             result.delivery.webhook_id for result in results if self.serving.lanes[result.delivery.webhook_id].tripping
         }
-        written: Written = yield partial(self.write, results, tripping)
+        written: Written = yield partial(write, [result.report for result in results], self.slot, tripping)
         self.writing = False
         for webhook_id in written.stopped | written.healed:
             self.serving.lanes[webhook_id].forget_window()
@@ -108,21 +109,23 @@ class Writer:
                 )
         self.serving.leave()
 
-    def write(self, results: list[Result], tripping: set[int]) -> Written:
-        """Write outcomes; one that cannot be written is put off and takes no other with it."""
+
+def write(reports: list[tuple[Any, ...]], slot: int, tripping: set[int]) -> Written:
+    """Write outcomes (`record.write`); one that cannot be written is put off and takes no other with it."""
+    try:
         try:
-            try:
-                return record.write(results, self.slot, tripping)
-            except OperationalError as problem:
-                # Two that lock the same rows in another order: PostgreSQL ends one, which can go on after the other.
-                if getattr(problem.__cause__, "sqlstate", "") != DEADLOCK:
-                    raise
-                return record.write(results, self.slot, tripping)
-        except (DataError, IntegrityError, ArithmeticError, TypeError, ValueError):
-            if len(results) > 1:
-                middle = len(results) // 2
-                first = self.write(results[:middle], tripping)
-                return first.merged(self.write(results[middle:], tripping))
-            log.exception("outcome could not be written", extra={"facts": {"delivery": results[0].delivery.id}})
-            due.put_off(results[0].delivery.id, now() + OUR_FAULT)
-            return Written(0)
+            return record.write(reports, slot, tripping)
+        except OperationalError as problem:
+            # Two that lock the same rows in another order: PostgreSQL ends one, which can go on after the other.
+            if getattr(problem.__cause__, "sqlstate", "") != DEADLOCK:
+                raise
+            return record.write(reports, slot, tripping)
+    except (DataError, IntegrityError, ArithmeticError, TypeError, ValueError):
+        if len(reports) > 1:
+            middle = len(reports) // 2
+            first = write(reports[:middle], slot, tripping)
+            return first.merged(write(reports[middle:], slot, tripping))
+        delivery_id = reports[0][0]
+        log.exception("outcome could not be written", extra={"facts": {"delivery": delivery_id}})
+        due.put_off(delivery_id, now() + OUR_FAULT)
+        return Written(0)

@@ -12,7 +12,7 @@ from conversations import actions as conversation_actions
 from core import loops
 from core.clock import held_at, now
 from webhooks.engine import dispatch
-from webhooks.engine.leases import Leases
+from webhooks.engine.leases import Leases, ask
 from webhooks.models import Webhook
 from webhooks.stranded import settle_stranded
 from webhooks.tests.conftest import make_webhook
@@ -47,10 +47,10 @@ def test_a_start_is_queued_again() -> None:
 def test_a_dead_engines_lease_ends(webhook: Webhook) -> None:
     later = now() + HOUR
     with held_at(later):
-        Leases(1).ask([webhook.pk])
+        ask(1, [webhook.pk])
     with held_at(later - HOUR + SOON):
         theirs = Leases(2)
-        theirs.add(theirs.ask([webhook.pk]))
+        theirs.add(ask(theirs.token, [webhook.pk]))
         assert webhook.pk in theirs
 
 

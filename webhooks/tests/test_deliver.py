@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 import standardwebhooks
@@ -20,6 +21,7 @@ from core.outbound import Outcome
 from organisations.models import WebioToken
 from webhooks.actions import pause_webhook, resume_webhook, rotate_secret
 from webhooks.engine import dispatch, record
+from webhooks.engine.due import Due
 from webhooks.engine.schedule import DELAYS, JITTER, RETRY_AFTER_MAXIMUM, next_delay, retry_after
 from webhooks.models import Attempt, Delivery, Outstanding, Webhook
 from webhooks.tests.conftest import make_webhook
@@ -43,7 +45,7 @@ def texts(endpoint: Endpoint) -> list[str]:
 def outcome(status: int | None, headers: list[tuple[str, str]] | None = None) -> Outcome:
     """An answer with `status`, or none at all."""
     timings = {"dns": 0, "connect": 0, "tls": 0, "firstByte": 0, "total": 1}
-    return Outcome(status, "" if status else "connect", headers or [], b"", False, timings)
+    return Outcome(status, "" if status else "connect", tuple(headers or ()), b"", False, timings)
 
 
 def test_an_event_is_posted_signed_and_its_attempt_recorded(acme: Cast, endpoint: Endpoint) -> None:
@@ -359,15 +361,17 @@ def test_an_outcome_that_cannot_be_written_takes_no_other_with_it(
     make_webhook(acme, callback_url=endpoint.url)
     for number in range(5):
         say(acme, str(number), address=f"44700000000{number}")
-    write_row = record._row
+    judge = record.judge
     poison = Event.objects.filter(type="inboundMessage").latest("id").pk
 
-    def poisoned(result: record.Result, finished: datetime) -> tuple[object, ...]:
-        if result.delivery.event_id == poison:
-            raise OverflowError("a date that no calendar has")
-        return write_row(result, finished)
+    def poisoned(delivery: Due, *arguments: Any) -> record.Result:
+        result = judge(delivery, *arguments)
+        if delivery.event_id == poison:
+            values = record.Report._make(result.report)
+            result.report = tuple(values._replace(duration_ms=2**70))
+        return result
 
-    monkeypatch.setattr(record, "_row", poisoned)
+    monkeypatch.setattr(record, "judge", poisoned)
     deliver()
     assert Delivery.objects.filter(state="delivered").count() == 4
     left = Delivery.objects.get(event_id=poison)

@@ -20,7 +20,7 @@ from core.models import Slot
 from core.tests.receivers import hang, receiver
 from webhooks.actions import archive_webhook
 from webhooks.engine.drain import Drain
-from webhooks.engine.leases import Leases
+from webhooks.engine.leases import ask
 from webhooks.metrics import collect
 from webhooks.models import Attempt, Delivery, EngineTotal, Outstanding, Webhook
 from webhooks.signals import LOOP
@@ -45,7 +45,7 @@ def test_waiting_and_held_deliveries_and_served_webhooks_are_counted(acme: Cast,
     webhook = make_webhook(acme)
     make_delivery(acme, webhook)
     make_delivery(acme, webhook, next_attempt_at=now() + timedelta(hours=1))
-    Leases(7).ask([webhook.pk])
+    ask(7, [webhook.pk])
     make_delivery(acme, webhook, state="held")
     figures = told(client)
     assert figures["webio_deliveries_due"] == 1

@@ -39,7 +39,7 @@ def test_new_deliveries_of_wanted_webhooks_are_given_and_the_others_named(acme: 
     say(acme, 3)
     found = dispatch(wanted=[wanted.pk, quiet.pk], room=10)
     own = Delivery.objects.filter(webhook=wanted, event_type="inboundMessage").order_by("id")
-    assert [one.id for one in found.fresh] == list(own.values_list("id", flat=True))
+    assert [due.Due(*row).id for row in found.fresh] == list(own.values_list("id", flat=True))
     assert len(found.fresh) == 3
     assert found.others == [full.pk]
 

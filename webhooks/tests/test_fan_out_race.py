@@ -12,7 +12,7 @@ from conftest import make_cast
 from conversations import actions as conversation_actions
 from conversations.models import Event, Position
 from webhooks.engine import dispatch
-from webhooks.engine.leases import Leases
+from webhooks.engine.leases import Leases, ask
 from webhooks.models import Delivery
 from webhooks.tests.conftest import make_webhook
 
@@ -48,7 +48,7 @@ def test_engines_fan_out_once_and_one_of_them_serves_a_webhook() -> None:
             barrier.wait(10)
             leases = Leases(token)
             for _ in range(5):
-                leases.add(leases.ask([webhook.pk for webhook in webhooks]))
+                leases.add(ask(leases.token, [webhook.pk for webhook in webhooks]))
             served[token] = set(leases)
         finally:
             connections.close_all()

@@ -8,13 +8,11 @@ import pytest
 
 from conftest import Cast
 from conversations import actions as conversation_actions
-from core.clock import now
 from core.outbound import Outcome
 from webhooks.engine import sending
 from webhooks.engine.due import Due, Wanting
 from webhooks.engine.lane import CAP_MOST, CAP_START, Lane
 from webhooks.models import EngineTotal, Tally, Webhook
-from webhooks.payloads import Facts
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver, running_drain, step
@@ -22,14 +20,13 @@ from webhooks.tests.engine import deliver, running_drain, step
 
 def due(number: int, attempts: int = 0, conversation: int | None = None) -> Due:
     """A delivery that is due."""
-    event = Facts(number, "inboundMessage", 1, {}, now())
-    return Due(number, 1, 1, number, conversation, "webio", 1, attempts, True, None, ("", number), event)
+    return Due(number, 1, 1, number, conversation, attempts, True, None, ("", number), b"{}", "")
 
 
 def answer(seconds: float, status: int | None = 200) -> Outcome:
     """An answer after so long, or none."""
     timings = {"dns": 0, "connect": 0, "tls": 0, "firstByte": 0, "total": int(seconds * 1000)}
-    return Outcome(status, "" if status else "timeout", [], b"", False, timings)
+    return Outcome(status, "" if status else "timeout", (), b"", False, timings)
 
 
 def busy(lane: Lane, seconds: float, status: int | None = 200, rounds: int = 200) -> None:
@@ -46,6 +43,13 @@ def test_the_cap_grows_while_the_endpoint_keeps_up_and_stops_at_the_most() -> No
     assert int(lane.cap) == CAP_START
     busy(lane, 0.05)
     assert int(lane.cap) == CAP_MOST
+
+
+@pytest.mark.parametrize(("seconds", "cap"), [(0.001, CAP_START), (0.004, 20)])
+def test_the_cap_grows_no_further_than_an_endpoint_that_answers_at_once_can_use(seconds: float, cap: int) -> None:
+    lane = Lane()
+    busy(lane, seconds)
+    assert int(lane.cap) == cap
 
 
 def test_the_cap_does_not_grow_into_an_endpoint_that_becomes_slower() -> None:

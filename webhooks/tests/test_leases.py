@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from core.outbound import Outcome
 from webhooks.actions import archive_webhook, pause_webhook
 from webhooks.engine import dispatch, due, leases, record
 from webhooks.engine.due import START, Due
-from webhooks.engine.leases import NEEDED, SECONDS, Leases
+from webhooks.engine.leases import NEEDED, SECONDS, Leases, ask
 from webhooks.models import Attempt, Delivery, Lease, Webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
@@ -34,43 +35,43 @@ def say(cast: Cast, *texts: str) -> None:
 
 def outcome(status: int) -> Outcome:
     """An answer."""
-    return Outcome(status, "", [], b"", False, {"dns": 0, "connect": 0, "tls": 0, "firstByte": 0, "total": 1})
+    return Outcome(status, "", (), b"", False, {"dns": 0, "connect": 0, "tls": 0, "firstByte": 0, "total": 1})
 
 
 def read(webhook: Webhook) -> list[Due]:
     """What is due for a webhook."""
-    return due.load([(webhook.pk, 10, START)])
+    return [Due(*row) for row in due.load([(webhook.pk, 10, START)])]
 
 
-def judged(delivery: Due, status: int) -> record.Result:
-    """An outcome of `delivery`."""
-    return record.judge(delivery, outcome(status), now(), strict=False)
+def judged(delivery: Due, status: int) -> tuple[Any, ...]:
+    """What an outcome of `delivery` is written from."""
+    return record.judge(delivery, outcome(status), now(), strict=False).report
 
 
 def test_a_lease_is_for_one_engine_until_it_ends(webhook: Webhook) -> None:
     mine, theirs = Leases(1), Leases(2)
-    mine.add(mine.ask([webhook.pk]))
-    theirs.add(theirs.ask([webhook.pk]))
+    mine.add(ask(mine.token, [webhook.pk]))
+    theirs.add(ask(theirs.token, [webhook.pk]))
     assert webhook.pk in mine
     assert webhook.pk not in theirs
     Lease.objects.update(until=now() - timedelta(seconds=1))
-    theirs.add(theirs.ask([webhook.pk]))
+    theirs.add(ask(theirs.token, [webhook.pk]))
     assert webhook.pk in theirs
 
 
 def test_a_lease_given_up_is_free_at_once(webhook: Webhook) -> None:
     mine, theirs = Leases(1), Leases(2)
-    mine.add(mine.ask([webhook.pk]))
+    mine.add(ask(mine.token, [webhook.pk]))
     mine.give_up(mine)
     assert webhook.pk not in mine
-    theirs.add(theirs.ask([webhook.pk]))
+    theirs.add(ask(theirs.token, [webhook.pk]))
     assert webhook.pk in theirs
 
 
 def test_no_request_starts_near_the_end_of_a_lease(webhook: Webhook) -> None:
     mine = Leases(1)
     moment = time.monotonic()
-    mine.add(mine.ask([webhook.pk]))
+    mine.add(ask(mine.token, [webhook.pk]))
     assert mine.stands(webhook.pk, moment)
     assert not mine.stands(webhook.pk, moment + SECONDS - NEEDED + 1)
     assert not mine.stands(webhook.pk + 1, moment)
@@ -81,11 +82,11 @@ def test_renewing_lengthens_what_is_kept_and_tells_what_was_lost(
 ) -> None:
     other = make_webhook(acme)
     mine = Leases(1)
-    mine.add(mine.ask([webhook.pk, other.pk]))
+    mine.add(ask(mine.token, [webhook.pk, other.pk]))
     assert mine.renew() == set()
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.0)
     Lease.objects.filter(webhook=other).update(until=now() - timedelta(seconds=1))
-    Leases(2).ask([other.pk])
+    ask(2, [other.pk])
     before = Lease.objects.get(webhook=webhook).until
     assert mine.renew() == {other.pk}
     assert other.pk not in mine
@@ -95,7 +96,7 @@ def test_renewing_lengthens_what_is_kept_and_tells_what_was_lost(
 def test_nothing_is_sent_while_another_engine_serves_the_webhook(acme: Cast, endpoint: Endpoint) -> None:
     webhook = make_webhook(acme, callback_url=endpoint.url)
     say(acme, "one", "two")
-    Leases(2).ask([webhook.pk])
+    ask(2, [webhook.pk])
     deliver()
     assert endpoint.asked == []
     Lease.objects.update(until=now() - timedelta(seconds=1))

@@ -20,7 +20,8 @@ TEXT = st.none() | st.text(st.characters(exclude_characters="\0", exclude_catego
 
 def through_the_database(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """The rows as a statement sees them."""
-    statement, parameters = sql.rows_of("given", COLUMNS, rows)
+    texts = [(pk, note, json.dumps(document, ensure_ascii=False), flag, at) for pk, note, document, flag, at in rows]
+    statement, parameters = sql.rows_of("given", COLUMNS, texts)
     found = sql.run(statement + "SELECT id, note, document, flag, at FROM given ORDER BY id", parameters)
     return [(pk, note, json.loads(document), bool(flag), at) for pk, note, document, flag, at in found]
 
