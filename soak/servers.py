@@ -51,9 +51,9 @@ class Sqlite:
 
 
 class Postgresql:
-    """A PostgreSQL server with its data in `folder`, which ends with the block that started it."""
+    """A PostgreSQL server with its data in `folder` and `settings` of its own, such as "fsync = off"."""
 
-    def __init__(self, folder: Path, binaries: Path) -> None:
+    def __init__(self, folder: Path, binaries: Path, *settings: str) -> None:
         self.binaries = binaries
         self.data = folder / "data"
         self.log = folder / "log"
@@ -61,19 +61,26 @@ class Postgresql:
         self.url = f"postgres://postgres@127.0.0.1:{self.port}/postgres"
         if os.geteuid() == 0:
             # The server refuses to run as root.
-            account = pwd.getpwnam("postgres")
-            os.chown(folder, account.pw_uid, account.pw_gid)
-        self._do("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync", "--no-instructions")
-        options = f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
+            server = pwd.getpwnam("postgres")
+            os.chown(folder, server.pw_uid, server.pw_gid)
+        account = ["-U", "postgres", "-A", "trust"]
+        self._do("initdb", "-D", str(self.data), *account, "-E", "UTF8", "--no-sync", "--no-instructions")
+        where = [f"port = {self.port}", "listen_addresses = '127.0.0.1'", "unix_socket_directories = ''"]
         with (self.data / "postgresql.conf").open("a") as file:
-            file.write(options)
+            file.writelines(f"{line}\n" for line in (*where, *settings))
         self.start()
 
     def _do(self, program: str, *arguments: str) -> None:
         command = [str(self.binaries / program), *arguments]
         user = "postgres" if os.geteuid() == 0 else None
         done = subprocess.run(
-            command, user=user, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command,
+            user=user,
+            cwd="/",
+            env={"LANG": "C.UTF-8", **os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.decode()[-500:]}")
@@ -139,13 +146,14 @@ def children(pid: int) -> list[int]:
 
 
 @contextmanager
-def own_postgresql() -> Iterator[Postgresql]:
-    """A PostgreSQL server of our own. Raises `RuntimeError` where its programs are not installed."""
+def own_postgresql(*settings: str) -> Iterator[Postgresql]:
+    """A PostgreSQL server of our own, which ends with the block. Raises `RuntimeError` where its programs are not
+    installed."""
     binaries = programs()
     if binaries is None:
         raise RuntimeError("PostgreSQL's server programs are not installed.")
     with tempfile.TemporaryDirectory(prefix="webio-pg-", ignore_cleanup_errors=True) as folder:
-        server = Postgresql(Path(folder), binaries)
+        server = Postgresql(Path(folder), binaries, *settings)
         try:
             yield server
         finally:

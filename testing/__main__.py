@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from testing.services import POSTGRESQL_URL, chromium, postgresql, redis
+from testing.services import chromium, postgresql, redis
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
@@ -36,8 +36,14 @@ def run(name: str, database_url: str, *extra: str) -> tuple[int, dict[str, int]]
 
 def main() -> int:
     """Run what can be run; 0 when nothing failed and nothing required was missing."""
+    with postgresql() as postgresql_url:
+        return run_all(postgresql_url)
+
+
+def run_all(postgresql_url: str) -> int:
+    """The same, with a PostgreSQL server at this URL, "" for none."""
     required = os.environ.get("REQUIRE_SERVICES") == "1"
-    there = {"PostgreSQL": postgresql(), "Redis": redis(), "Chromium": chromium()}
+    there = {"PostgreSQL": postgresql_url, "Redis": redis(), "Chromium": chromium()}
     for name, found in there.items():
         print(f"test      {name:<12} {'found' if found else 'not found: its tests are skipped'}", flush=True)
     missing = [name for name, found in there.items() if not found]
@@ -45,8 +51,8 @@ def main() -> int:
         print(f"test      REQUIRE_SERVICES=1, but these are missing: {', '.join(missing)}", flush=True)
         return 1
     runs = [run("SQLite", "sqlite:///:memory:", *sys.argv[1:])]
-    if there["PostgreSQL"]:
-        runs.append(run("PostgreSQL", POSTGRESQL_URL, "-m", "not once", *sys.argv[1:]))
+    if postgresql_url:
+        runs.append(run("PostgreSQL", postgresql_url, "-m", "not once", *sys.argv[1:]))
     total = {what: sum(counts[what] for _code, counts in runs) for what in ("passed", "failed", "skipped")}
     print(f"\n{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped", flush=True)
     return max(code for code, _counts in runs)

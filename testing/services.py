@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
 
-POSTGRESQL_URL = os.environ.get("TEST_POSTGRESQL_URL", "postgres://postgres@127.0.0.1:5432/webio")
+from soak.servers import own_postgresql, programs
+
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 
 
@@ -23,9 +26,21 @@ def answers(url: str, default_port: int) -> bool:
     return True
 
 
-def postgresql() -> bool:
-    """A PostgreSQL server at `TEST_POSTGRESQL_URL`."""
-    return answers(POSTGRESQL_URL, 5432)
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """The URL of a PostgreSQL server for the block, "" when there is none.
+
+    It is the one at `TEST_POSTGRESQL_URL` or, without that, one of our own, whose data need not survive a crash:
+    waiting for the disk takes minutes.
+    """
+    given = os.environ.get("TEST_POSTGRESQL_URL", "")
+    if given:
+        yield given if answers(given, 5432) else ""
+    elif programs():
+        with own_postgresql("fsync = off", "full_page_writes = off") as server:
+            yield server.url
+    else:
+        yield ""
 
 
 def redis() -> bool:

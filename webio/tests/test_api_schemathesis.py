@@ -14,6 +14,8 @@ from conftest import make_cast
 from core.actors import SYSTEM
 from webhooks.actions import create_webhook
 
+pytestmark = pytest.mark.once
+
 #: Seconds for all calls together.
 TIME = 45
 CHECKS = (

@@ -92,7 +92,7 @@ class Demo:
 def demo(tmp_path: Path) -> Iterator[Demo]:
     started = Demo(tmp_path)
     try:
-        assert until(lambda: "Ctrl-C ends everything" in started.output, 60), started.output
+        assert until(lambda: "Ctrl-C ends everything" in started.output, 180), started.output
         yield started
     finally:
         started.process.send_signal(signal.SIGINT)

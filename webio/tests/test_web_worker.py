@@ -14,6 +14,8 @@ import pytest
 
 from webio.web_worker import Worker
 
+pytestmark = pytest.mark.once
+
 THREADS = 2
 BIG = 32 * 1024 * 1024
 
