@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -80,6 +81,23 @@ def make_cast(name: str) -> Cast:
         conversation=message.conversation,
         message=message,
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin what is `long` first, so that no process is left with it at the end.
+
+    `--dist worksteal` first gives each process an equal part, one after another, of what is collected.
+    """
+    count = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    long = [item for item in items if item.get_closest_marker("long")]
+    short = iter([item for item in items if not item.get_closest_marker("long")])
+    found: list[pytest.Item] = []
+    for number in range(count):
+        own = long[number::count]
+        size = (len(items) - len(found)) // (count - number)
+        found += own + list(islice(short, size - len(own)))
+    items[:] = [*found, *short]
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,9 @@ COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 def run(name: str, database_url: str, *extra: str) -> tuple[int, dict[str, int]]:
     """One pytest run; its exit code and what it counted."""
     print(f"\ntest      ---- {name} ----", flush=True)
-    command = [sys.executable, "-m", "pytest", "-n", os.environ.get("TEST_PROCESSES", "2"), "-q", *extra]
+    # One more than this machine has processors: many tests wait for others to die, freeze or answer.
+    processes = os.environ.get("TEST_PROCESSES", str((os.cpu_count() or 1) + 1))
+    command = [sys.executable, "-m", "pytest", "-n", processes, "--dist", "worksteal", "-q", *extra]
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "DATABASE_URL": database_url}, stdout=subprocess.PIPE, text=True
     )

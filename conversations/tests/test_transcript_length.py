@@ -35,6 +35,7 @@ def long_talk(acme):
     return Conversation.objects.with_names().select_related("organisation").get(pk=acme.conversation.pk)
 
 
+@pytest.mark.long
 def test_20_000_messages_never_stand_in_memory_as_a_whole(long_talk):
     for code in ("json", "csv"):
         tracemalloc.start()

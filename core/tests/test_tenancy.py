@@ -44,6 +44,7 @@ def test_a_row_never_changes_its_organisation(acme: Cast, globex: Cast) -> None:
     assert acme.conversation.organisation == acme.organisation
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_an_older_sqlite_database_is_migrated_triggers_and_all(tmp_path: Path) -> None:
     file = tmp_path / "old.sqlite3"

@@ -64,7 +64,7 @@ while True:
 
 
 @cache
-def _sqlite_template() -> Path:
+def migrated_sqlite() -> Path:
     """A migrated database, made once for each process."""
     folder = tempfile.mkdtemp(prefix="webio-tests-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -96,7 +96,7 @@ def _postgresql_template(server: str) -> str:
 def own_database(folder: Path) -> Iterator[dict[str, str]]:
     """The environment of a platform with a migrated database of its own, of the kind the tests run on."""
     if connection.vendor == "sqlite":
-        shutil.copy(_sqlite_template(), folder / "own.sqlite3")
+        shutil.copy(migrated_sqlite(), folder / "own.sqlite3")
         yield _environment(f"sqlite:///{folder}/own.sqlite3")
         return
     import psycopg

@@ -26,6 +26,7 @@ with transaction.atomic():
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one machine")
 def test_an_engine_frozen_in_a_transaction_does_not_stop_all_others(environment: dict[str, str]) -> None:
     with running_endpoint() as endpoint:

@@ -152,6 +152,7 @@ def server() -> Iterator[Postgresql]:
         yield running
 
 
+@pytest.mark.long
 def test_a_database_that_restarts_in_mid_work_costs_nothing(
     environment: dict[str, str], server: Postgresql, customer: Endpoint
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_database_that_restarts_in_mid_work_costs_nothing(
         life.check()
 
 
+@pytest.mark.long
 def test_a_database_that_is_away_for_a_while_finds_everybody_back(
     environment: dict[str, str], server: Postgresql, customer: Endpoint
 ) -> None:
@@ -201,6 +203,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_loses_nothing_and_work_goes_on_when_there_is_room(
     environment: dict[str, str], database: Path, small_disk: Path, customer: Endpoint
 ) -> None:

@@ -21,7 +21,10 @@ from webhooks.engine.lane import CAP_START
 from webhooks.tests.endpoint import Endpoint, running_endpoint
 from webhooks.tests.running import KEEP_ALIVE, Cluster, python, seen, wait_for
 
-pytestmark = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one machine")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one machine"),
+]
 
 ORGANISATIONS = 3
 WEBHOOKS = 4

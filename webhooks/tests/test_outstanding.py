@@ -172,6 +172,7 @@ print(json.dumps([list(Outstanding.objects.order_by("pk").values()), list(Delive
 """
 
 
+@pytest.mark.long
 def test_the_migration_moves_what_is_unfinished_there_and_back(environment: dict[str, str]) -> None:
     python(environment, "-c", FILL)
     before: list[list[dict[str, Any]]] = json.loads(python(environment, "-c", TELL))

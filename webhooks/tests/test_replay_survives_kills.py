@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from django.conf import settings
 
 from webhooks.tests.running import KEEP_ALIVE, MAKE, Cluster, python
@@ -61,6 +62,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.long
 def test_a_replay_makes_everything_once_though_its_cluster_is_killed_again_and_again(
     environment: dict[str, str],
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from django.db import connection
 
 from soak.rounds import play, running_stage
@@ -15,6 +16,7 @@ EVENTS = 2_000
 KILLS = 3
 
 
+@pytest.mark.long
 def test_nothing_is_lost_changed_or_out_of_order_though_everything_is_killed() -> None:
     if connection.vendor == "postgresql":
         services.need(programs(), "PostgreSQL's server programs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,9 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.once
+from webhooks.tests.running import migrated_sqlite
+
+pytestmark = [pytest.mark.once, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,9 +91,15 @@ class Demo:
         return found
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where demos have their database, one after another: each begins where the one before it was ended or killed."""
+    return tmp_path_factory.mktemp("demo")
+
+
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    started = Demo(tmp_path)
+def demo(folder: Path) -> Iterator[Demo]:
+    started = Demo(folder)
     try:
         assert until(lambda: "Ctrl-C ends everything" in started.output, 180), started.output
         yield started
@@ -134,7 +143,7 @@ def test_when_the_demo_is_killed_nothing_of_it_stays(demo: Demo) -> None:
 @pytest.mark.parametrize("command", ["demo", "up"])
 def test_a_taken_port_is_told_at_the_start(command: str, tmp_path: Path) -> None:
     environment = {**os.environ, "DEMO": "1", "DATABASE_URL": f"sqlite:///{tmp_path}/demo.sqlite3"}
-    subprocess.run([sys.executable, "manage.py", "migrate"], cwd=ROOT, env=environment, check=True, capture_output=True)
+    shutil.copy(migrated_sqlite(), tmp_path / "demo.sqlite3")
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         done = subprocess.run(

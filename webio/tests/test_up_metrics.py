@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+
+from webhooks.tests.running import migrated_sqlite
 
 pytestmark = pytest.mark.once
 
@@ -71,8 +74,8 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
         "DATABASE_URL": f"sqlite:///{tmp_path}/up.sqlite3",
         "BROKER_URL": "",
     }
+    shutil.copy(migrated_sqlite(), tmp_path / "up.sqlite3")
     manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
-    subprocess.run([*manage, "migrate", "--verbosity", "0"], env=environment, check=True, cwd=tmp_path)
     port = free_port()
     counts = settings.BASE_DIR / "var" / f"metrics-{port}"
     counts.mkdir(parents=True)
