@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from conversations import actions as conversation_actions
 from conversations.models import Channel, Contact, Conversation, Message, Queue, Status
+from core import wakeup
 from core.actors import SYSTEM
 from organisations.actions import create_api_key
 from organisations.models import ApiKey, Membership, Organisation, Role, User
@@ -98,6 +100,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         size = (len(items) - len(found)) // (count - number)
         found += own + list(islice(short, size - len(own)))
     items[:] = [*found, *short]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """The databases, which can be dropped once nobody is connected any more."""
+    yield
+    wakeup._notifier.close()
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from inotify_simple import INotify, flags
 
-from core import loops
-from core.statements import execute
+from core import loops, notifier
 
 log = logging.getLogger("webio.wakeup")
 
@@ -35,6 +34,7 @@ LOOK_SECONDS = 5.0
 
 _looked: dict[str, float] = {}
 _redis: Any = None
+_notifier = notifier.Notifier()
 
 
 class _Mark:
@@ -75,10 +75,8 @@ def send(name: str, topic: str = "") -> None:
         if settings.BROKER_URL:
             _redis_client().publish(f"webio:{name}", topic)
         elif connection.vendor == "postgresql":
-            # After the commit and on its own: NOTIFY inside a transaction makes commits wait for each other. It also
-            # takes a transaction number, and nobody need wait until that is on disk.
-            notify = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
-            execute(connection, notify, [f"webio_{name}", topic])
+            # After the commit and on its own: NOTIFY inside a transaction makes commits wait for each other.
+            _notifier.send(f"webio_{name}", topic)
         moment = time.monotonic()
         if moment - _looked.get(name, -LOOK_SECONDS) >= LOOK_SECONDS:
             _looked[name] = moment
@@ -128,14 +126,7 @@ class Waiter:
             self._pubsub.subscribe(f"webio:{name}")
             self._pubsub.get_message(timeout=1)
         elif database.vendor == "postgresql":
-            import psycopg
-
-            parameters = {
-                key: value
-                for key, value in database.get_connection_params().items()
-                if key not in ("cursor_factory", "context", "pool", "prepare_threshold", "server_side_binding")
-            }
-            self._connection = psycopg.connect(**parameters, autocommit=True)
+            self._connection = notifier.connect()
             self._connection.execute(f'LISTEN "webio_{name}"')
         else:
             path = str(database.settings_dict["NAME"])
