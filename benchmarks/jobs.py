@@ -90,6 +90,8 @@ def idle(count: str, least: str, most: str, silent: str = "") -> dict[str, float
 
     With `silent`, the wake-ups that follow their commits are lost.
     """
+    from django.db import transaction
+
     from conversations.actions import receive_message
     from conversations.models import Channel, Event
     from core import wakeup
@@ -101,12 +103,15 @@ def idle(count: str, least: str, most: str, silent: str = "") -> dict[str, float
     channel = Channel.objects.latest("id")
     webhook = Webhook.objects.get(organisation=channel.organisation)
     committed = {}
+    moments: list[float] = []
     for _ in range(int(count)):
         time.sleep(random.uniform(float(least), float(most)))
-        message = receive_message(channel=channel, address="447700900123", body="Are you there?")
-        at = time.time()
+        with transaction.atomic():
+            # Before the wake-up, which follows the commit as well.
+            transaction.on_commit(lambda: moments.append(time.time()))
+            message = receive_message(channel=channel, address="447700900123", body="Are you there?")
         newest = Event.objects.filter(conversation=message.conversation).latest("seq")
-        committed[message_id(newest.pk, webhook.pk)] = at
+        committed[message_id(newest.pk, webhook.pk)] = moments[-1]
     _wait_until_delivered([channel.organisation_id])
     return committed
 
