@@ -91,15 +91,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     `--dist worksteal` first gives each process an equal part, one after another, of what is collected.
     """
-    count = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    items[:] = in_shares(items, getattr(config, "workerinput", {"workercount": 1})["workercount"])
+
+
+def in_shares(items: list[pytest.Item], count: int) -> list[pytest.Item]:
+    """The same for `count` processes, each of whose parts begins with its part of what is long."""
     long = [item for item in items if item.get_closest_marker("long")]
     short = iter([item for item in items if not item.get_closest_marker("long")])
     found: list[pytest.Item] = []
-    for number in range(count):
-        own = long[number::count]
-        size = (len(items) - len(found)) // (count - number)
+    begun = 0
+    for left in range(count, 0, -1):
+        size = (len(items) - len(found)) // left
+        own = long[begun : begun + min(size, -(-(len(long) - begun) // left))]
+        begun += len(own)
         found += own + list(islice(short, size - len(own)))
-    items[:] = [*found, *short]
+    return [*found, *long[begun:], *short]
 
 
 @pytest.fixture(scope="session")

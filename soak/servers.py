@@ -77,7 +77,7 @@ class Postgresql:
             command,
             user=user,
             cwd="/",
-            env={"LANG": "C.UTF-8", **os.environ},
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

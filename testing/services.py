@@ -6,13 +6,16 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
 
 from soak.servers import own_postgresql, programs
 
+#: What a server for tests need not do: its data need not survive a crash, and waiting for the disk takes minutes.
+#: Each process of the tests has connections of its own.
+HURRIED = ("fsync = off", "full_page_writes = off", "max_connections = 400")
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 
 
@@ -30,17 +33,18 @@ def answers(url: str, default_port: int) -> bool:
 def postgresql() -> Iterator[str]:
     """The URL of a PostgreSQL server for the block, "" when there is none.
 
-    It is the one at `TEST_POSTGRESQL_URL` or, without that, one of our own, whose data need not survive a crash:
-    waiting for the disk takes minutes.
+    It is the one at `TEST_POSTGRESQL_URL` or, without that, one of our own.
     """
-    given = os.environ.get("TEST_POSTGRESQL_URL", "")
-    if given:
-        yield given if answers(given, 5432) else ""
-    elif programs():
-        with own_postgresql("fsync = off", "full_page_writes = off") as server:
-            yield server.url
-    else:
-        yield ""
+    with ExitStack() as stack:
+        url = os.environ.get("TEST_POSTGRESQL_URL", "")
+        if url and not answers(url, 5432):
+            url = ""
+        elif not url and programs():
+            try:
+                url = stack.enter_context(own_postgresql(*HURRIED)).url
+            except (KeyError, OSError, RuntimeError) as error:
+                print(f"test      PostgreSQL's programs are there, but no server starts: {error}", flush=True)
+        yield url
 
 
 def redis() -> bool:

@@ -74,19 +74,53 @@ def test_a_connection_that_was_ended_is_opened_again(notifier: Notifier, listeni
     assert heard(listening, 1) == ["after"]
 
 
-def test_what_the_server_refuses_is_told_and_harms_no_other(notifier: Notifier, listening: Any) -> None:
+def test_what_the_server_refuses_is_told_and_harms_no_other(
+    notifier: Notifier, listening: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     notifier.send(CHANNEL, "before")
     notifier.send(CHANNEL, "x" * 9000)
     assert heard(listening, 1) == ["before"]
     time.sleep(0.1)
     notifier.send(CHANNEL, "after")
     assert heard(listening, 1) == ["after"]
+    assert "payload string too long" in caplog.text
+
+
+class Silent:
+    """A connection whose answers never come."""
+
+    def __init__(self, real: Any) -> None:
+        self.pgconn = self
+        self.real = real
+        self.close = real.close
+
+    def is_busy(self) -> int:
+        return 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real.pgconn, name)
+
+
+def test_a_server_that_answers_no_more_is_left(notifier: Notifier, listening: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("core.notifier.UNANSWERED_MOST", 5)
+    notifier.send(CHANNEL, "first")
+    silent = notifier._connection = Silent(notifier._connection)
+    for number in range(5):
+        notifier.send(CHANNEL, str(number))
+    assert notifier._connection is not silent
+    assert heard(listening, 6)[-1] == "4"
 
 
 def test_without_a_server_it_says_so(notifier: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = connection.settings_dict["PORT"]
     monkeypatch.setitem(connection.settings_dict, "PORT", "9")
     with pytest.raises(psycopg.OperationalError):
         notifier.send(CHANNEL, "nobody")
+    # Not each event tries anew.
+    notifier.send(CHANNEL, "nobody either")
+    monkeypatch.setitem(connection.settings_dict, "PORT", port)
+    monkeypatch.setattr(notifier, "_not_before", 0.0)
+    notifier.send(CHANNEL, "somebody")
 
 
 def test_after_a_fork_each_process_has_its_own(notifier: Notifier, listening: Any) -> None:
@@ -96,6 +130,8 @@ def test_after_a_fork_each_process_has_its_own(notifier: Notifier, listening: An
         try:
             for number in range(50):
                 notifier.send(CHANNEL, f"child {number}")
+            # What is under way when a process ends at once may be lost with it.
+            notifier.close()
         finally:
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

@@ -14,6 +14,7 @@ import pickle
 import select
 import signal
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator
@@ -53,6 +54,13 @@ class Inline:
 
     def wait(self) -> None:
         """Take all courses to their end."""
+
+    def abandon(self, seconds: float) -> bool:
+        """Let the jobs that were given be done, without what was to follow, waiting so long at most.
+
+        Returns whether nobody does any more.
+        """
+        return True
 
 
 class Desk(Inline):
@@ -105,6 +113,18 @@ class Desk(Inline):
             select.select([self._pipe], [], [])
             self.proceed()
 
+    def abandon(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        try:
+            while self._waiting and self._pipe.poll(max(0.0, until - time.monotonic())):
+                self._pipe.recv_bytes()
+                self._waiting.popleft()
+        except (EOFError, OSError):
+            # It has died.
+            self._waiting.clear()
+        self.busy = len(self._waiting)
+        return not self._waiting
+
     def _step(self, course: Course, result: Any) -> None:
         try:
             job = course.send(result)
@@ -117,6 +137,7 @@ class Desk(Inline):
 
 def _serve(pipe: Connection) -> NoReturn:
     """Do jobs until nobody is left to give any."""
+    status = 1
     try:
         # Ctrl-C reaches the whole group; who gave the jobs still wants their results.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -130,10 +151,11 @@ def _serve(pipe: Connection) -> NoReturn:
                 jobs.put(pipe.recv_bytes())
         jobs.put(None)
         work.join()
+        status = 0
     except BaseException:
         log.exception("who asks the database failed")
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def _work(pipe: Connection, jobs: SimpleQueue[bytes | None]) -> None:
@@ -142,8 +164,11 @@ def _work(pipe: Connection, jobs: SimpleQueue[bytes | None]) -> None:
             pipe.send_bytes(_done(given))
     except OSError:
         # Nobody waits for it any more.
-        pass
-    finally:
+        connections.close_all()
+    except BaseException:
+        log.exception("who asks the database failed")
+        os._exit(1)
+    else:
         connections.close_all()
 
 

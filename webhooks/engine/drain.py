@@ -23,6 +23,8 @@ QUIET_SECONDS = 0.01
 #: At the end of a slice, what takes longer than this is waited for while the others are served, seconds.
 SLOW_SECONDS = 0.25
 LINGER_SECONDS = DEADLINE + 1.0
+#: After a failure, how long it lets what the database was asked be done, seconds.
+ABANDON_SECONDS = 5.0
 #: How often it looks which webhooks are its own, seconds: at first sooner, as others may begin at the same moment.
 PLACE_SECONDS = 2.0
 PLACE_SOONEST = 0.125
@@ -56,10 +58,11 @@ class Drain:
             self.work(run, waiter)
             self.finish()
         except BaseException:
-            # Nothing is under way any more, so whoever goes on need not wait until the leases run out.
             self.sender.stream.close()
-            with contextlib.suppress(Exception):
-                self.serving.leases.give_up(self.serving.leases)
+            # Once nothing is sent or written any more, whoever goes on need not wait until the leases run out.
+            if self.desk.abandon(ABANDON_SECONDS):
+                with contextlib.suppress(Exception):
+                    self.serving.leases.give_up_all()
             raise
         return self.sender.sent
 
@@ -177,5 +180,5 @@ class Drain:
         self.writer.flush()
         self.tell()
         self.desk.wait()
-        self.serving.leases.give_up(self.serving.leases)
+        self.serving.leases.give_up_all()
         self.sender.stream.close()

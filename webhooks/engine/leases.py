@@ -31,7 +31,8 @@ WHERE {lease}.token = excluded.token OR {lease}.until < {now} OR {lease}.until >
 RETURNING webhook_id
 """
 _RENEW = "UPDATE {lease} SET until = {until} WHERE token = %s RETURNING webhook_id"
-_GIVE_UP = "UPDATE {lease} SET token = 0, until = {now} WHERE token = %s AND {among}"
+_GIVE_UP_ALL = "UPDATE {lease} SET token = 0, until = {now} WHERE token = %s"
+_GIVE_UP = _GIVE_UP_ALL + " AND {among}"
 
 _tokens: dict[int, int] = {}
 
@@ -80,6 +81,11 @@ class Leases:
         ids = [pk for pk in webhook_ids if self._until.pop(pk, None) is not None]
         if ids:
             _run(_GIVE_UP.replace("{among}", sql.among("webhook_id")), [], self.token, [sql.numbers(ids)])
+
+    def give_up_all(self) -> None:
+        """The same of all, also of those that were taken and are not counted on."""
+        self._until = {}
+        _run(_GIVE_UP_ALL, [], self.token)
 
 
 def ask(token: int, webhook_ids: Collection[int]) -> dict[int, float]:

@@ -162,6 +162,53 @@ def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def writes(path: Path, seconds: float = 0.0) -> None:
+    """A job that leaves a trace."""
+    time.sleep(seconds)
+    path.touch()
+
+
+def fails() -> None:
+    raise ValueError("no")
+
+
+def one(job: Job, noted: list[str]) -> Course:
+    yield job
+    noted.append("followed")
+
+
+def test_what_was_asked_is_done_though_something_failed_before_it(tmp_path: Path) -> None:
+    noted: list[str] = []
+    with Desk() as desk:
+        for job in (fails, partial(writes, tmp_path / "first", 0.1), fails, partial(writes, tmp_path / "second")):
+            desk.follow(one(job, noted))
+        with pytest.raises(ValueError, match="no"):
+            desk.wait()
+        assert desk.abandon(10.0)
+        assert desk.busy == 0
+        assert (tmp_path / "first").exists()
+        assert (tmp_path / "second").exists()
+    assert noted == []
+
+
+def test_what_takes_too_long_is_not_waited_for(tmp_path: Path) -> None:
+    with Desk() as desk:
+        desk.follow(one(partial(writes, tmp_path / "slow", 1.0), []))
+        began = time.monotonic()
+        assert not desk.abandon(0.1)
+        assert time.monotonic() - began < 0.9
+    assert (tmp_path / "slow").exists()
+
+
+def test_a_process_that_died_does_nothing_more(tmp_path: Path) -> None:
+    with Desk() as desk:
+        desk.follow(one(partial(writes, tmp_path / "never", 60.0), []))
+        os.kill(desk.process, signal.SIGKILL)
+        assert desk.abandon(10.0)
+    assert not (tmp_path / "never").exists()
+    assert Inline().abandon(1.0)
+
+
 def test_that_the_process_died_is_heard_of_though_nothing_is_asked() -> None:
     with Desk() as desk:
         desk.follow(dying())

@@ -68,6 +68,17 @@ def test_a_lease_given_up_is_free_at_once(webhook: Webhook) -> None:
     assert webhook.pk in theirs
 
 
+def test_all_are_given_up_also_what_was_asked_for_and_never_heard_of(acme: Cast, webhook: Webhook) -> None:
+    other, foreign = make_webhook(acme), make_webhook(acme)
+    mine, theirs = Leases(1), Leases(2)
+    mine.add(ask(mine.token, [webhook.pk]))
+    ask(mine.token, [other.pk])
+    ask(3, [foreign.pk])
+    mine.give_up_all()
+    assert list(mine) == []
+    assert set(ask(theirs.token, [webhook.pk, other.pk, foreign.pk])) == {webhook.pk, other.pk}
+
+
 def test_no_request_starts_near_the_end_of_a_lease(webhook: Webhook) -> None:
     mine = Leases(1)
     moment = time.monotonic()
