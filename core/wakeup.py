@@ -1,8 +1,9 @@
 """Wake-ups: a hint that rows have been committed. Losing one costs a moment, since every loop also polls.
 
-Who waits hears of a commit by LISTEN/NOTIFY on PostgreSQL, by Redis when it is the broker, and on SQLite by asking
-`PRAGMA data_version`, which changes when another connection has committed and costs some microseconds. It is asked when
-the kernel tells that the write-ahead log has been written to (inotify(7)), else every few milliseconds.
+Who waits hears of a commit by LISTEN/NOTIFY on PostgreSQL; by Redis when it is the broker and PostgreSQL cannot tell
+(SQLite, or PgBouncer before it, which passes no NOTIFY on); and else on SQLite by asking `PRAGMA data_version`, which
+changes when another connection has committed and costs some microseconds. It is asked when the kernel tells that the
+write-ahead log has been written to (inotify(7)), else every few milliseconds.
 """
 
 from __future__ import annotations
@@ -71,10 +72,10 @@ def _send_once(name: str, mark: _Mark) -> None:
 def send(name: str, topic: str = "") -> None:
     """Wake the loop now, outside of a transaction. Never raises: the rows are there, and polls find them."""
     try:
-        connection = connections[DEFAULT_DB_ALIAS]
-        if settings.BROKER_URL:
+        way = _way()
+        if way == "redis":
             _redis_client().publish(f"webio:{name}", topic)
-        elif connection.vendor == "postgresql":
+        elif way == "postgresql":
             # After the commit and on its own: NOTIFY inside a transaction makes commits wait for each other.
             _notifier.send(f"webio_{name}", topic)
         moment = time.monotonic()
@@ -83,6 +84,13 @@ def send(name: str, topic: str = "") -> None:
             loops.ensure(name)
     except Exception:
         log.exception("wake-up of %s failed", name)
+
+
+def _way() -> str:
+    """How wake-ups travel: "postgresql", "redis" or "sqlite"."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    listens = connection.vendor == "postgresql" and not connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]
+    return "redis" if settings.BROKER_URL and not listens else connection.vendor
 
 
 def _redis_client() -> Any:
@@ -120,16 +128,16 @@ class Waiter:
         self._version: int | None = None
         self._writes: INotify | None = None
         self._soon_until = 0.0
-        database = connections[DEFAULT_DB_ALIAS]
-        if settings.BROKER_URL:
+        way = _way()
+        if way == "redis":
             self._pubsub = _redis_client().pubsub(ignore_subscribe_messages=True)
             self._pubsub.subscribe(f"webio:{name}")
             self._pubsub.get_message(timeout=1)
-        elif database.vendor == "postgresql":
+        elif way == "postgresql":
             self._connection = notifier.connect()
             self._connection.execute(f'LISTEN "webio_{name}"')
         else:
-            path = str(database.settings_dict["NAME"])
+            path = str(connections[DEFAULT_DB_ALIAS].settings_dict["NAME"])
             uri = path if path.startswith("file:") else f"file:{path}"
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
             self._version = self._data_version()
@@ -163,7 +171,12 @@ class Waiter:
             while (message := self._pubsub.get_message(timeout=0)) is not None:
                 self.topics.add(message["data"].decode())
         else:
-            self.topics = {notice.payload for notice in self._connection.notifies(timeout=0)}
+            # By libpq itself: psycopg's generator takes ten times as long, and somebody waits.
+            libpq = self._connection.pgconn
+            libpq.consume_input()
+            self.topics = set()
+            while (notice := libpq.notifies()) is not None:
+                self.topics.add(notice.extra.decode())
         return bool(self.topics)
 
     def wait(self, seconds: float) -> bool:

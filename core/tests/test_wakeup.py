@@ -48,11 +48,12 @@ def fresh(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[None]:
 
 
 @pytest.fixture(params=["database", "redis"])
-def way(request: pytest.FixtureRequest, settings: Any) -> str:
-    """How wake-ups travel: as the database does it, and over Redis."""
+def way(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How wake-ups travel: as the database does it, and over Redis (on PostgreSQL behind PgBouncer)."""
     if request.param == "redis":
         services.need(services.redis(), "Redis")
         settings.BROKER_URL = services.REDIS_URL
+        monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
         return "redis"
     return str(connection.vendor)
 
@@ -101,6 +102,16 @@ def test_a_commit_wakes_and_once(way: str, listen: Callable[..., Waiter]) -> Non
         assert not heard(waiter, 0.1)
     assert heard(waiter)
     assert not heard(waiter, 0.1)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="NOTIFY is PostgreSQL's")
+def test_postgresql_tells_itself_also_where_redis_is_the_broker(listen: Callable[..., Waiter], settings: Any) -> None:
+    settings.BROKER_URL = "redis://127.0.0.1:9/0"
+    waiter = listen()
+    write()
+    wake(NAME, "a topic")
+    assert heard(waiter)
+    assert waiter.topics == {"a topic"}
 
 
 def test_waiting_ends_with_a_wake_up_or_when_the_time_is_over(way: str, listen: Callable[..., Waiter]) -> None:
@@ -253,7 +264,10 @@ def test_a_wake_up_that_finds_nobody_at_work_queues_a_start_now_and_then(
     assert OrmQ.objects.filter(key=NAME).count() == 2
 
 
-def test_a_redis_that_is_gone_does_not_hurt_the_transaction(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_redis_that_is_gone_does_not_hurt_the_transaction(
+    settings: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
     settings.BROKER_URL = "redis://127.0.0.1:1/0"
     with caplog.at_level(logging.ERROR), transaction.atomic():
         write()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from django.db import transaction
@@ -174,12 +175,16 @@ def _dispatch_postgresql(
 ) -> Dispatched:
     moment = sql.moment(now())
     number, count = place
-    statement = _ALL_POSTGRESQL.replace("{now}", "CAST(%s AS timestamptz)").replace("{facts}", "facts")
     oldest = limit if count == 1 else 2 * limit * count
     ours = sql.numbers(wanted)
     parameters = [oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment, ours, ours, room]
-    rows = sql.run(due.in_utc(statement), parameters)
+    rows = sql.run(_all_postgresql(), parameters)
     return Dispatched(rows[0][0], due.ready(row[2:] for row in rows if row[2] is not None), rows[0][1])
+
+
+@cache
+def _all_postgresql() -> str:
+    return due.in_utc(_ALL_POSTGRESQL.replace("{now}", "CAST(%s AS timestamptz)").replace("{facts}", "facts"))
 
 
 def _dispatch_sqlite(limit: int, value: int, wanted: Collection[int], room: int) -> Dispatched:

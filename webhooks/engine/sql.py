@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -128,4 +129,9 @@ def text(value: datetime | None) -> str | None:
 
 def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """`core.statements.execute` with `{table}` names filled in."""
-    return execute(connections[DEFAULT_DB_ALIAS], sql.format(**TABLES), parameters)
+    return execute(connections[DEFAULT_DB_ALIAS], _named(sql), parameters)
+
+
+@lru_cache(maxsize=64)
+def _named(sql: str) -> str:
+    return sql.format(**TABLES)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 import redis
 from django.conf import settings
+from django.db import connection
 
 from testing import services
 from webhooks.tests.endpoint import Endpoint, running_endpoint
@@ -135,9 +136,9 @@ def test_from_idle_an_event_arrives_within_a_second(
         time.sleep(1.2)
         taken.append(seconds_to_arrive(receiver, endpoint, f"idle-{number}"))
     assert statistics.median(taken) < 1.0, taken
-    # It was Redis that carried the tasks.
+    # It was Redis that carried the tasks, and the wake-ups where PostgreSQL did not.
     assert python(environment, "-c", QUEUED_IN_DATABASE).strip() == "0"
-    assert broker.pubsub_numsub("webio:deliveries")[0][1] >= 1
+    assert bool(broker.pubsub_numsub("webio:deliveries")[0][1]) == (connection.vendor == "sqlite")
 
 
 @contextmanager
