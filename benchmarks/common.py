@@ -346,10 +346,10 @@ def endpoints(receiver: str, count: str, webhooks: str = "1") -> list[int]:
     return made
 
 
-def events(count: str, *organisations: str) -> dict[str, int]:
+def events(count: str, *organisations: str) -> dict[str, Any]:
     """Record `count` events that nobody has dispatched, in equal parts for organisations (of `endpoints`; all).
 
-    "after": the newest delivery there was before.
+    "after": the newest delivery there was before; "at": their `created_at`; "committed": when that was done.
     """
     from django.db import transaction
 
@@ -365,11 +365,12 @@ def events(count: str, *organisations: str) -> dict[str, int]:
     # Conversations of their own each millisecond, further apart than organisations': sequence numbers begin anew.
     batch = time.time_ns() // 1_000_000 % 9_000_000 * 1_000_000_000_000
     latest = Event.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    at = now()
     with transaction.atomic():
-        sql.run(statement, [int(count) // len(chosen), batch, sql.moment(now()), sql.numbers(chosen)])
+        sql.run(statement, [int(count) // len(chosen), batch, sql.moment(at), sql.numbers(chosen)])
         # Nobody else records events of benchmarks.
         sql.run(_UNDISPATCHED, [latest])
-    return {"after": newest}
+    return {"after": newest, "at": at.timestamp(), "committed": time.time()}
 
 
 def fan_out() -> dict[str, int]:

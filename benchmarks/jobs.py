@@ -119,8 +119,8 @@ def idle(count: str, least: str, most: str, silent: str = "") -> dict[str, float
 def steady(seconds: str, a_second: str, hanging: str, *organisations: str) -> dict[str, float]:
     """Record an event for each organisation, all in one commit, so many times a second; `webhook-id` → when.
 
-    The organisation `hanging`, "" for none, also gets its events, but nothing is told of them. "When" is the time the
-    event itself bears. Waits until all others are delivered.
+    The organisation `hanging`, "" for none, also gets its events, but nothing is told of them. Waits until all others
+    are delivered. "When" is when its commit was done.
     """
     from benchmarks import common
     from conversations.models import Event
@@ -132,19 +132,21 @@ def steady(seconds: str, a_second: str, hanging: str, *organisations: str) -> di
     everybody = [*organisations, hanging] if hanging else organisations
     others = [int(pk) for pk in organisations]
     newest = Event.objects.latest("id").pk
+    committed: dict[float, float] = {}
     following = time.monotonic()
     deadline = following + float(seconds)
     while following < deadline:
         time.sleep(max(0.0, following - time.monotonic()))
         following += 1 / float(a_second)
-        common.events(str(len(everybody)), *everybody)
+        recorded = common.events(str(len(everybody)), *everybody)
+        committed[recorded["at"]] = recorded["committed"]
         wakeup.send(LOOP)
     _wait_until_delivered(others)
     webhooks = dict(Webhook.objects.values_list("organisation_id", "pk"))
-    recorded = Event.objects.filter(pk__gt=newest, organisation__in=others).values_list(
+    made = Event.objects.filter(pk__gt=newest, organisation__in=others).values_list(
         "pk", "organisation_id", "created_at"
     )
-    return {message_id(pk, webhooks[owner]): at.timestamp() for pk, owner, at in recorded}
+    return {message_id(pk, webhooks[owner]): committed[at.timestamp()] for pk, owner, at in made}
 
 
 def _wait_until(done: Callable[[], bool]) -> None:
