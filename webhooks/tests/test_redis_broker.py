@@ -17,7 +17,6 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 import redis
 from django.conf import settings
-from django.db import connection
 
 from testing import services
 from webhooks.tests.endpoint import Endpoint, running_endpoint
@@ -74,10 +73,12 @@ class Receiver:
 
 @pytest.fixture
 def broker(environment: dict[str, str]) -> Iterator[redis.Redis]:
-    """A Redis database of our own, empty, which `environment` names as its broker."""
+    """A Redis database of our own, empty, which `environment` names as its broker; wake-ups go over it too."""
     services.need(services.redis(), "Redis")
     url = urlunsplit(urlsplit(services.REDIS_URL)._replace(path="/14"))
     environment["BROKER_URL"] = url
+    # Without it PostgreSQL would carry them.
+    environment["DATABASE_PGBOUNCER"] = "1"
     client = redis.Redis.from_url(url)
     client.flushdb()
     yield client
@@ -136,9 +137,9 @@ def test_from_idle_an_event_arrives_within_a_second(
         time.sleep(1.2)
         taken.append(seconds_to_arrive(receiver, endpoint, f"idle-{number}"))
     assert statistics.median(taken) < 1.0, taken
-    # It was Redis that carried the tasks, and the wake-ups where PostgreSQL did not.
+    # It was Redis that carried the tasks.
     assert python(environment, "-c", QUEUED_IN_DATABASE).strip() == "0"
-    assert bool(broker.pubsub_numsub("webio:deliveries")[0][1]) == (connection.vendor == "sqlite")
+    assert broker.pubsub_numsub("webio:deliveries")[0][1] >= 1
 
 
 @contextmanager

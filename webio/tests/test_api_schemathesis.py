@@ -14,7 +14,7 @@ from conftest import make_cast
 from core.actors import SYSTEM
 from webhooks.actions import create_webhook
 
-pytestmark = [pytest.mark.once, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 #: Seconds for all calls together.
 TIME = 45
