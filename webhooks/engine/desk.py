@@ -164,12 +164,11 @@ def _work(pipe: Connection, jobs: SimpleQueue[bytes | None]) -> None:
             pipe.send_bytes(_done(given))
     except OSError:
         # Nobody waits for it any more.
-        connections.close_all()
+        pass
     except BaseException:
         log.exception("who asks the database failed")
         os._exit(1)
-    else:
-        connections.close_all()
+    connections.close_all()
 
 
 def _done(given: bytes) -> bytes:
