@@ -135,7 +135,8 @@ class Outcome:
     headers: tuple[tuple[str, str], ...]
     body: bytes
     truncated: bool
-    #: Milliseconds from the start to the end of each phase: dns, connect, tls, firstByte, total.
+    #: Milliseconds from the start to the end of each phase: dns, connect, tls, firstByte, total. The first three are 0
+    #: on a connection that was used before.
     timings: dict[str, int]
     #: Whether an open connection was used again.
     reused: bool = False
@@ -238,9 +239,12 @@ class _Transfer:
         if request.url != self._url:
             self._url = request.url
             curl.setopt(pycurl.URL, request.url if request.url.isascii() else ascii_url(request.url))
-        # Without these, libcurl adds an Accept of its own and waits for "100 Continue" on larger bodies.
-        lines = [line if line.isascii() else line.encode("latin-1") for line in request.headers]
-        curl.setopt(pycurl.HTTPHEADER, [*lines, "Expect:", "Accept:"])
+        # Without the last two, libcurl adds an Accept of its own and waits for "100 Continue" on larger bodies.
+        try:
+            curl.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:", "Accept:"])
+        except UnicodeError:
+            lines = [line.encode("latin-1") for line in request.headers]
+            curl.setopt(pycurl.HTTPHEADER, [*lines, "Expect:", "Accept:"])
         if request.deadline != self._deadline:
             self._deadline = request.deadline
             curl.setopt(pycurl.TIMEOUT_MS, max(1, int(request.deadline * 1000)))
@@ -293,20 +297,21 @@ class _Transfer:
         elif not code and not ended:
             # libcurl takes a connection that ends among the headers for the end of an answer without body.
             error = "reset"
+        reused = not error and not getinfo(pycurl.NUM_CONNECTS)
         return Outcome(
-            status=getinfo(pycurl.RESPONSE_CODE) or None,
-            error=error,
-            headers=headers,
-            body=bytes(self._body),
-            truncated=self._body_read > BODY_KEPT,
-            timings={
-                "dns": int(getinfo(pycurl.NAMELOOKUP_TIME) * 1000),
-                "connect": int(getinfo(pycurl.CONNECT_TIME) * 1000),
-                "tls": int(getinfo(pycurl.APPCONNECT_TIME) * 1000),
+            getinfo(pycurl.RESPONSE_CODE) or None,
+            error,
+            headers,
+            bytes(self._body),
+            self._body_read > BODY_KEPT,
+            {
+                "dns": 0 if reused else int(getinfo(pycurl.NAMELOOKUP_TIME) * 1000),
+                "connect": 0 if reused else int(getinfo(pycurl.CONNECT_TIME) * 1000),
+                "tls": 0 if reused else int(getinfo(pycurl.APPCONNECT_TIME) * 1000),
                 "firstByte": int(getinfo(pycurl.STARTTRANSFER_TIME) * 1000),
                 "total": int(getinfo(pycurl.TOTAL_TIME) * 1000),
             },
-            reused=not error and not getinfo(pycurl.NUM_CONNECTS),
+            reused,
         )
 
 
@@ -367,14 +372,14 @@ class Stream:
         self.in_flight = 0
         self._idle: list[_Transfer] = []
         self._active: set[_Transfer] = set()
-        self._timer: float | None = None
         self._poller = select.epoll()
+        #: Sockets that libcurl waits for, and for what; those that the poller may still hold though nobody does.
         self._watched: dict[int, int] = {}
+        self._resting: set[int] = set()
         self._extra: set[int] = set()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._refused: list[tuple[Hashable, Outcome]] = []
         self._closed = False
 
@@ -399,23 +404,25 @@ class Stream:
     def poll(self, timeout: float) -> list[tuple[Hashable, Outcome]]:
         """Work until something is done, a watched descriptor is readable, or `timeout` seconds are over."""
         deadline = time.monotonic() + timeout
+        multi = self._multi
         while True:
-            now = time.monotonic()
-            wait = deadline - now
-            if self._timer is not None:
-                wait = min(wait, self._timer - now)
-            if self._refused:
-                wait = 0.0
+            # Asked once a round: by a callback libcurl would tell it twice for each request.
+            due = multi.timeout()
+            wait = 0.0 if self._refused else deadline - time.monotonic()
+            if due >= 0:
+                wait = min(wait, due / 1000)
             extra = False
             for descriptor, events in self._poller.poll(max(0.0, wait)):
-                if descriptor in self._extra:
+                if descriptor in self._watched:
+                    # Errors and hang-ups are both: libcurl finds out which by reading.
+                    action = _CURL_EVENTS.get(events, pycurl.CSELECT_IN | pycurl.CSELECT_OUT)
+                    multi.socket_action(descriptor, action)
+                elif descriptor in self._extra:
                     extra = True
-                    continue
-                # Errors and hang-ups are both: libcurl finds out which by reading.
-                self._multi.socket_action(descriptor, _CURL_EVENTS.get(events, pycurl.CSELECT_IN | pycurl.CSELECT_OUT))
-            if self._timer is not None and time.monotonic() >= self._timer:
-                self._timer = None
-                self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+                else:
+                    self._forget(descriptor)
+            if due == 0:
+                multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
             done = self._collect()
             if done or extra or time.monotonic() >= deadline:
                 return done
@@ -457,18 +464,27 @@ class Stream:
         if self._closed:
             return
         if what == pycurl.POLL_REMOVE:
+            # The connection most likely stays open and is soon used again, so it stays in the poller.
             if self._watched.pop(descriptor, None) is not None:
-                # The kernel forgets a closed descriptor by itself.
-                with contextlib.suppress(OSError):
-                    self._poller.unregister(descriptor)
+                self._resting.add(descriptor)
             return
         events = _POLL_EVENTS[what]
         before = self._watched.get(descriptor)
+        if before == events:
+            return
         self._watched[descriptor] = events
-        if before is None:
+        if before is None and descriptor not in self._resting:
             self._poller.register(descriptor, events)
-        elif before != events:
+            return
+        self._resting.discard(descriptor)
+        try:
             self._poller.modify(descriptor, events)
+        except FileNotFoundError:
+            # It was closed meanwhile, which the kernel does not tell, and its number is another's now.
+            self._poller.register(descriptor, events)
 
-    def _on_timer(self, milliseconds: int) -> None:
-        self._timer = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+    def _forget(self, descriptor: int) -> None:
+        """Wait no longer for a socket that nobody uses: its other end has closed it or sent what nobody asked for."""
+        self._resting.discard(descriptor)
+        with contextlib.suppress(OSError):
+            self._poller.unregister(descriptor)

@@ -462,6 +462,35 @@ def test_a_connection_the_server_closed_is_opened_anew(stream: Stream) -> None:
     assert server.connections == 2
 
 
+#: An answer after which `raw` closes the connection, though nothing in it says so.
+CLOSES_UNSAID = b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\nok"
+
+
+def test_a_connection_that_ends_while_nobody_uses_it_keeps_nobody_awake(stream: Stream) -> None:
+    with receiver(raw(CLOSES_UNSAID)) as server:
+        for number in range(3):
+            stream.submit(Request("POST", server.url), number)
+            assert drain(stream, 1)[number].ok
+            time.sleep(0.05)
+            began, used = time.monotonic(), time.process_time()
+            assert stream.poll(0.5) == []
+            assert time.monotonic() - began >= 0.45
+            assert time.process_time() - used < 0.2
+    assert server.connections == 3
+
+
+def test_a_descriptor_whose_number_was_another_ones_is_waited_for(stream: Stream) -> None:
+    # Names are looked up by way of descriptors, which take the numbers of the first server's closed sockets.
+    with receiver(raw(CLOSES_UNSAID)) as server, receiver() as other:
+        for number in range(20):
+            host = f"http://name-{number}.localhost:{other.port}/"
+            for url in (server.url, host):
+                began = time.monotonic()
+                stream.submit(Request("POST", url), url)
+                assert drain(stream, 1)[url].ok
+                assert time.monotonic() - began < 2.0
+
+
 def test_what_is_left_of_an_answer_does_not_reach_the_next(stream: Stream) -> None:
     with receiver(in_turn(answer(body=b"first", headers="x-first: 1\r\n"), answer(204, b""))) as server:
         stream.submit(Request("GET", server.url), 1)
