@@ -93,6 +93,9 @@ _BY_CURL_CODE = {
     pycurl.E_SSL_INVALIDCERTSTATUS: "tls",
 }
 
+#: How a kept connection ends that its server has closed meanwhile.
+_DIED = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
+
 #: Events of a socket as the kernel and as libcurl name them.
 _POLL_EVENTS = {
     pycurl.POLL_IN: select.EPOLLIN,
@@ -169,6 +172,7 @@ class _Transfer:
         "_body",
         "_body_read",
         "_deadline",
+        "_fresh",
         "_headers",
         "_method",
         "_resolve",
@@ -187,6 +191,7 @@ class _Transfer:
         self._method = ""
         self._url = ""
         self._deadline = 0.0
+        self._fresh = False
         self._resolve: Sequence[str] = ()
         #: Lines of all answers to one request, 1xx and trailers included; of too many the first are lost.
         self._headers: deque[bytes] = deque(maxlen=HEADER_LINES + 1)
@@ -248,6 +253,9 @@ class _Transfer:
         if request.deadline != self._deadline:
             self._deadline = request.deadline
             curl.setopt(pycurl.TIMEOUT_MS, max(1, int(request.deadline * 1000)))
+        if self._fresh:
+            self._fresh = False
+            curl.setopt(pycurl.FRESH_CONNECT, 0)
         if request.resolve or self._resolve:
             self._resolve = request.resolve
             curl.setopt(pycurl.RESOLVE, list(request.resolve))
@@ -258,6 +266,21 @@ class _Transfer:
             pem = request.certificate.encode()
             curl.setopt(pycurl.SSLCERT_BLOB, pem)
             curl.setopt(pycurl.SSLKEY_BLOB, pem)
+
+    def renew(self, code: int) -> bool:
+        """Whether the request may be made again, on a fresh connection and within its deadline; then it is prepared.
+
+        So it is when all it had were kept connections that died before any answer, which is no fault of the endpoint's.
+        libcurl itself tries some of them (RFC 9112 §9.3.1), but those of a server that closes each may all be dying.
+        """
+        curl = self.curl
+        if code not in _DIED or self._fresh or self._headers or curl.getinfo(pycurl.NUM_CONNECTS):
+            return False
+        self._deadline = max(0.001, self._deadline - curl.getinfo(pycurl.TOTAL_TIME))
+        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(self._deadline * 1000)))
+        self._fresh = True
+        curl.setopt(pycurl.FRESH_CONNECT, 1)
+        return True
 
     def _open(self, purpose: int, address: Any) -> Any:
         """Open the socket libcurl asks for, unless its address must not be dialled."""
@@ -445,7 +468,11 @@ class Stream:
             for curl in succeeded:
                 done.append(self._finish(curl, 0))
             for curl, code, _message in failed:
-                done.append(self._finish(curl, code))
+                if curl.transfer.renew(code):
+                    self._multi.remove_handle(curl)
+                    self._multi.add_handle(curl)
+                else:
+                    done.append(self._finish(curl, code))
             if not queued:
                 break
         self.in_flight -= len(done)

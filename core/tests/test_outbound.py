@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import trustme
 
 from core.outbound import BODY_KEPT, ERRORS, Outcome, Request, Stream, fetch, header_line
 from core.tests import receivers
-from core.tests.receivers import Behaviour, answer, in_turn, raw, receiver, reset, unused_port
+from core.tests.receivers import Behaviour, Received, answer, in_turn, raw, receiver, reset, unused_port
 
 
 @pytest.fixture(autouse=True)
@@ -477,6 +478,25 @@ def test_a_connection_that_ends_while_nobody_uses_it_keeps_nobody_awake(stream: 
             assert time.monotonic() - began >= 0.45
             assert time.process_time() - used < 0.2
     assert server.connections == 3
+
+
+def test_kept_connections_that_all_die_are_no_fault_of_the_endpoint(stream: Stream) -> None:
+    served: set[int] = set()
+
+    def once(connection: socket.socket, request: Received) -> bool:
+        first = request.connection not in served
+        served.add(request.connection)
+        return first and answer()(connection, request)
+
+    with receiver(once) as server:
+        for number in range(10):
+            stream.submit(Request("POST", server.url), number)
+        assert all(outcome.ok for outcome in drain(stream, 10).values())
+        assert server.connections == 10
+        # libcurl gives up after five of them.
+        stream.submit(Request("POST", server.url, body=b"after"), "after")
+        assert drain(stream, 1)["after"].ok
+        assert server.connections == 11
 
 
 def test_a_descriptor_whose_number_was_another_ones_is_waited_for(stream: Stream) -> None:
