@@ -12,7 +12,7 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -146,24 +146,27 @@ def _list(document: Any) -> list[float] | None:
     return found
 
 
-def load(wanted: Sequence[tuple[int, int, tuple[str, int]]], held: Collection[int] = ()) -> list[tuple[Any, ...]]:
-    """Due deliveries of each (webhook, at most so many, after this place), oldest first, but for those in `held`.
+class Part(NamedTuple):
+    """What to read of one webhook: at most so many after a place in their order, but for those at hand."""
 
-    Each is the fields of a `Due`.
-    """
+    webhook_id: int
+    quota: int
+    after: tuple[str, int] = START
+    held: Collection[int] = ()
+
+
+def load(wanted: Sequence[Part]) -> list[tuple[Any, ...]]:
+    """Due deliveries of each part, oldest first. Each is the fields of a `Due`."""
     if not wanted:
         return []
-    moment = sql.moment(now())
     read = _load_postgresql if sql.vendor() == "postgresql" else _load_sqlite
-    return ready(read(wanted, moment, sql.numbers(held)))
+    return ready(read(wanted, sql.moment(now())))
 
 
-def _load_postgresql(
-    wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any, held: Any
-) -> list[tuple[Any, ...]]:
+def _load_postgresql(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...]]:
     columns = {"webhook_id": "bigint", "quota": "integer", "after_at": "timestamptz", "after_id": "bigint"}
     given, parameters = sql.rows_of(
-        "wanted", columns, [(webhook_id, quota, f"{at}+00", pk) for webhook_id, quota, (at, pk) in wanted]
+        "wanted", columns, [(part.webhook_id, part.quota, f"{part.after[0]}+00", part.after[1]) for part in wanted]
     )
     one = (
         _DUE.replace("{webhook_id}", "wanted.webhook_id")
@@ -171,24 +174,24 @@ def _load_postgresql(
         .replace("{after_at}", "wanted.after_at")
         .replace("{after_id}", "wanted.after_id")
         .replace("{moment}", "CAST(%s AS timestamptz)")
+        # All at once, for which the server makes one table.
         .replace("{not_held}", "d.delivery_id NOT IN (SELECT unnest(%s::bigint[]))")
     )
     statement = given + _WITH_EVENT.replace("{due}", f"wanted CROSS JOIN LATERAL ({one}) AS due")
+    held = sql.numbers(pk for part in wanted for pk in part.held)
     return sql.run(in_utc(statement), [*parameters, moment, held])
 
 
-def _load_sqlite(wanted: Sequence[tuple[int, int, tuple[str, int]]], moment: Any, held: Any) -> list[tuple[Any, ...]]:
-    parts = []
-    parameters: list[Any] = [held]
-    for webhook_id, quota, (after_at, after_id) in wanted:
-        one = _DUE.replace("{not_held}", "d.delivery_id NOT IN (SELECT id FROM held)")
-        for name in ("webhook_id", "moment", "after_at", "after_id", "quota"):
-            one = one.replace(f"{{{name}}}", "%s")
-        parts.append(f"SELECT * FROM ({one})")
-        parameters += [webhook_id, moment, after_at, after_id, quota]
-    given = "WITH held(id) AS MATERIALIZED (SELECT value FROM json_each(%s))"
-    statement = given + _WITH_EVENT.replace("{due}", f"({' UNION ALL '.join(parts)}) AS due")
-    return sql.run(in_utc(statement), parameters)
+def _load_sqlite(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...]]:
+    # Each webhook's own: SQLite makes a table of them for each webhook.
+    one = _DUE.replace("{not_held}", "d.delivery_id NOT IN (SELECT value FROM json_each(%s))")
+    for name in ("webhook_id", "moment", "after_at", "after_id", "quota"):
+        one = one.replace(f"{{{name}}}", "%s")
+    parameters: list[Any] = []
+    for part in wanted:
+        parameters += [part.webhook_id, moment, *part.after, sql.numbers(part.held), part.quota]
+    parts = " UNION ALL ".join([f"SELECT * FROM ({one})"] * len(wanted))
+    return sql.run(in_utc(_WITH_EVENT.replace("{due}", f"({parts}) AS due")), parameters)
 
 
 def in_utc(statement: str) -> str:

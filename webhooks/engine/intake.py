@@ -146,17 +146,15 @@ class Intake:
         lanes = self.serving.lanes
         moment = time.monotonic()
         wanted = []
-        held: list[int] = []
         for webhook_id, quota in quotas:
             lane = lanes[webhook_id]
             if moment - lane.rewound_at >= REWIND_SECONDS:
                 lane.rewind()
             lane.reading = True
-            wanted.append((webhook_id, quota, lane.after))
-            held += lane.held
+            wanted.append(due.Part(webhook_id, quota, lane.after, list(lane.held)))
         found = dict.fromkeys((webhook_id for webhook_id, _quota in quotas), 0)
         passed: set[int] = set()
-        rows = yield partial(due.load, wanted, held)
+        rows = yield partial(due.load, wanted)
         for one in starmap(Due, rows):
             lane = lanes[one.webhook_id]
             found[one.webhook_id] += 1

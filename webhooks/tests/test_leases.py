@@ -16,7 +16,7 @@ from core.clock import now
 from core.outbound import Outcome
 from webhooks.actions import archive_webhook, pause_webhook
 from webhooks.engine import dispatch, due, leases, record
-from webhooks.engine.due import START, Due
+from webhooks.engine.due import Due, Part
 from webhooks.engine.leases import NEEDED, SECONDS, Leases, ask
 from webhooks.models import Attempt, Delivery, Lease, Webhook
 from webhooks.tests.conftest import make_webhook
@@ -40,7 +40,7 @@ def outcome(status: int) -> Outcome:
 
 def read(webhook: Webhook) -> list[Due]:
     """What is due for a webhook."""
-    return [Due(*row) for row in due.load([(webhook.pk, 10, START)])]
+    return [Due(*row) for row in due.load([Part(webhook.pk, 10)])]
 
 
 def judged(delivery: Due, status: int) -> tuple[Any, ...]:
