@@ -130,7 +130,7 @@ class Drain:
             return False
         if self.lingers_until is None:
             self.lingers_until = moment + LINGER_SECONDS
-        slow = {one.delivery.webhook_id for one in self.sender.under_way if moment - one.began >= SLOW_SECONDS}
+        slow = {one.delivery.webhook_id for one in self.sender.under_way if moment - one.round.began >= SLOW_SECONDS}
         if slow - self.serving.slow:
             self.serving.slow |= slow
             self.settle(self.serving.place)

@@ -128,9 +128,12 @@ class Lane:
     def next(self) -> Due | None:
         """Take out the next delivery that may start: not behind one of its conversation; retries leave room for first
         attempts."""
+        room_for_retry = self.retries_in_flight < max(1, int(self.cap * RETRY_SHARE))
+        first = self.waiting[0] if self.waiting else None
+        if first is None or (first.lane not in self.busy and (room_for_retry or not first.attempt_count)):
+            return self.waiting.popleft() if first else None
         behind: list[Due] = []
         found = None
-        room_for_retry = self.retries_in_flight < max(1, int(self.cap * RETRY_SHARE))
         passed: set[int] = set()
         while self.waiting:
             delivery = self.waiting.popleft()

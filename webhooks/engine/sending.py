@@ -6,6 +6,7 @@ import logging
 import random
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -26,8 +27,21 @@ log = logging.getLogger("webio.deliveries")
 #: Requests at once, over all webhooks, and at most for one organisation. A webhook's own cap is `Lane.cap`.
 IN_FLIGHT = 512
 IN_FLIGHT_PER_ORGANISATION = 384
+#: Of these at most so many that have begun within so many seconds: what is answered at once needs no more, and more at
+#: once do not fit into the processor's caches. For slower endpoints this lets 16,000 a second begin.
+YOUNG, YOUNG_SECONDS = 64, 0.004
 #: The longest wait for something to happen, seconds.
 WAIT_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Round:
+    """Attempts that began at the same moment."""
+
+    #: By `time.monotonic`, and on the calendar.
+    began: float
+    at: datetime
+    under_way: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -36,11 +50,9 @@ class Sending:
 
     delivery: Due
     endpoint: Endpoint
-    attempted_at: datetime
+    round: Round
     #: A new token has been asked for, because the endpoint refused the first.
     renewed: bool = False
-    #: When it began, by `time.monotonic`.
-    began: float = 0.0
 
 
 class Sender:
@@ -57,17 +69,20 @@ class Sender:
         #: Requests under way, also by organisation, when the latest began, and how many have begun.
         self.under_way: set[Sending] = set()
         self.in_flight: dict[int, int] = {}
+        #: The latest rounds, oldest first.
+        self.rounds: deque[Round] = deque()
         self.sent_at = 0.0
         self.sent = 0
 
     def start(self) -> float:
         """Start what may start now, in turn over organisations and their webhooks.
 
-        Returns after how many seconds a rate limit lets the next one start.
+        Returns after how many seconds a rate limit, or that others have just begun, lets the next one start.
         """
-        if self.stream.in_flight >= IN_FLIGHT:
-            return WAIT_SECONDS
         moment = time.monotonic()
+        room = self.room(moment)
+        if room <= 0:
+            return YOUNG_SECONDS if self.stream.in_flight < IN_FLIGHT else WAIT_SECONDS
         soonest = WAIT_SECONDS
         turns: dict[int, list[tuple[int, Lane]]] = {}
         for webhook_id, lane in self.serving.lanes.items():
@@ -81,34 +96,48 @@ class Sender:
             return soonest
         endpoints = self.directory.endpoints(pk for lanes in turns.values() for pk, _lane in lanes)
         self.sent_at = moment
-        at = now()
+        beginning = Round(moment, now())
+        self.rounds.append(beginning)
         organisations = list(turns)
         random.shuffle(organisations)
         for lanes in turns.values():
-            random.shuffle(lanes)
-        while organisations and self.stream.in_flight < IN_FLIGHT:
-            organisations = [pk for pk in organisations if self.start_one(turns[pk], endpoints, pk, at)]
+            if len(lanes) > 1:
+                random.shuffle(lanes)
+        while organisations:
+            again = []
+            for pk in organisations:
+                if beginning.under_way >= room:
+                    return min(soonest, YOUNG_SECONDS)
+                if self.start_one(turns[pk], endpoints, pk, beginning):
+                    again.append(pk)
+            organisations = again
         return soonest
 
-    def start_one(
-        self, turns: list[tuple[int, Lane]], endpoints: dict[int, Endpoint], organisation_id: int, at: datetime
-    ) -> bool:
-        """Start one delivery of an organisation; its webhooks take turns. Returns whether it may have another.
+    def room(self, moment: float) -> int:
+        """How many more may begin at this moment."""
+        rounds = self.rounds
+        while rounds and (not rounds[0].under_way or moment - rounds[0].began >= YOUNG_SECONDS):
+            rounds.popleft()
+        return min(IN_FLIGHT - self.stream.in_flight, YOUNG - sum(one.under_way for one in rounds))
 
-        `at` is the present moment.
-        """
-        most = IN_FLIGHT_PER_ORGANISATION
-        while turns and self.stream.in_flight < IN_FLIGHT and self.in_flight.get(organisation_id, 0) < most:
+    def start_one(
+        self, turns: list[tuple[int, Lane]], endpoints: dict[int, Endpoint], organisation_id: int, beginning: Round
+    ) -> bool:
+        """Start one delivery of an organisation; its webhooks take turns. Returns whether it may have another."""
+        under_way = self.in_flight.get(organisation_id, 0)
+        while turns and under_way < IN_FLIGHT_PER_ORGANISATION:
             webhook_id, lane = turns.pop()
-            if not endpoints[webhook_id].active:
+            endpoint = endpoints[webhook_id]
+            if not endpoint.active:
                 lane.forget_waiting()
                 continue
             delivery = lane.next()
             if delivery is None:
                 continue
             lane.started(delivery)
-            self.in_flight[organisation_id] = self.in_flight.get(organisation_id, 0) + 1
-            sending = Sending(delivery, endpoints[webhook_id], at, began=self.sent_at)
+            self.in_flight[organisation_id] = under_way + 1
+            beginning.under_way += 1
+            sending = Sending(delivery, endpoint, beginning)
             self.under_way.add(sending)
             self.send(sending)
             if lane.waiting and lane.open() and (lane.rate is None or lane.allowance >= 1.0):
@@ -148,15 +177,20 @@ class Sender:
             else:
                 self.take_in(sending, no_answer("auth"))
 
+    def ended(self, sending: Sending) -> None:
+        """One is under way no longer."""
+        self.under_way.discard(sending)
+        sending.round.under_way -= 1
+        self.in_flight[sending.delivery.organisation_id] -= 1
+
     def put_off(self, sending: Sending) -> None:
         """What goes wrong on our side is not the endpoint's: it uses up no attempt and is looked at again later."""
         delivery = sending.delivery
-        self.under_way.discard(sending)
+        self.ended(sending)
         facts = {"delivery": delivery.id}
         log.error("delivery could not be handled", exc_info=sys.exception() is not None, extra={"facts": facts})
         lane = self.serving.lanes[delivery.webhook_id]
         lane.left(delivery)
-        self.in_flight[delivery.organisation_id] -= 1
         lane.release(delivery)
         due.put_off(delivery.id, now() + OUR_FAULT)
         lane.held.discard(delivery.id)
@@ -181,21 +215,20 @@ class Sender:
     def take_in(self, sending: Sending, outcome: Outcome) -> None:
         """Note one finished request and free its place."""
         delivery = sending.delivery
-        self.under_way.discard(sending)
         lane = self.serving.lanes[delivery.webhook_id]
         try:
-            result = record.judge(delivery, outcome, sending.attempted_at, sending.endpoint.strict, lane.retry_delays)
+            result = record.judge(delivery, outcome, sending.round.at, sending.endpoint.strict, lane.retry_delays)
         except Exception:
             self.put_off(sending)
             return
         if outcome.error in OURS:
             self.put_off(sending)
             return
+        self.ended(sending)
         if outcome.error in UNSENT:
             lane.left(delivery)
         else:
             lane.ended(delivery, outcome)
-        self.in_flight[delivery.organisation_id] -= 1
         # One that still blocks its lane does so until that is written: before, reading lets the next one through.
         if not result.blocks:
             lane.release(delivery)

@@ -166,6 +166,32 @@ def test_an_organisation_leaves_room_for_the_others(
 
 
 @pytest.mark.django_db
+def test_only_so_many_begin_at_once_and_the_others_soon_after(
+    acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "YOUNG", 3)
+    monkeypatch.setattr(sending, "YOUNG_SECONDS", 0.2)
+    endpoint.delay = 1.0
+    make_webhook(acme, callback_url=endpoint.url)
+    for number in range(8):
+        conversation_actions.receive_message(channel=acme.channel, address=f"4477174700{number:02}", body="x")
+    with running_drain() as drain:
+        drain.look()
+        began = time.monotonic()
+        assert drain.sender.start() == 0.2
+        assert drain.sender.stream.in_flight == 3
+        assert drain.sender.start() == 0.2
+        assert drain.sender.stream.in_flight == 3
+        time.sleep(max(0.0, began + 0.21 - time.monotonic()))
+        drain.sender.start()
+        # Those that have not answered by then are the endpoint's, and keep nobody back.
+        assert drain.sender.stream.in_flight == 6
+        step(drain)
+    assert len(endpoint.asked) == 8
+    assert drain.sender.in_flight == {acme.organisation.pk: 0}
+
+
+@pytest.mark.django_db
 def test_attempts_are_counted_by_outcome_and_duration(acme: Cast, endpoint: Endpoint) -> None:
     webhook = make_webhook(acme, callback_url=endpoint.url)
     for number in range(3):
