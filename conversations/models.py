@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from core.clock import now
+from core.fields import RowOf
 from core.tracking import Tracked, TrackedQuerySet
 from organisations.models import Organisation
 
@@ -415,9 +416,7 @@ class Undispatched(models.Model):
     #: Rows are only made from events, whose organisation they take over (`core.tenancy`).
     tenancy_by_construction = True
 
-    event = models.OneToOneField(
-        Event, on_delete=models.CASCADE, primary_key=True, related_name="undispatched", db_constraint=False
-    )
+    event = RowOf(Event, on_delete=models.CASCADE, primary_key=True, related_name="undispatched", db_constraint=False)
     organisation = models.ForeignKey(
         Organisation, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
     )
@@ -439,9 +438,7 @@ class Position(models.Model):
     #: Rows are only made from events, whose organisation they take over (`core.tenancy`).
     tenancy_by_construction = True
 
-    event = models.OneToOneField(
-        Event, on_delete=models.CASCADE, primary_key=True, related_name="place", db_constraint=False
-    )
+    event = RowOf(Event, on_delete=models.CASCADE, primary_key=True, related_name="place", db_constraint=False)
     organisation = models.ForeignKey(
         Organisation, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
     )

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from conversations.models import Event
 from core.clock import now
 from core.encryption import EncryptedTextField
+from core.fields import RowOf
 from organisations.models import Organisation
 
 
@@ -244,7 +245,7 @@ class Outstanding(models.Model):
     #: Rows are only made from deliveries, whose organisation they take over (`core.tenancy`).
     tenancy_by_construction = True
 
-    delivery = models.OneToOneField(
+    delivery = RowOf(
         Delivery, on_delete=models.CASCADE, primary_key=True, related_name="outstanding", db_constraint=False
     )
     organisation = models.ForeignKey(

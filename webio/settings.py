@@ -110,7 +110,9 @@ if SQLITE:
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8192;",
+        # A log of 16 MB is copied into the database a third as often as one of 4 MB, SQLite's own choice.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8192; "
+        "PRAGMA wal_autocheckpoint=4000;",
     }
     _database["CONN_MAX_AGE"] = None
     if TESTING:

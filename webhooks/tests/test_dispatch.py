@@ -21,6 +21,8 @@ only_postgresql = pytest.mark.skipif(
     "sqlite" in str(connection.settings_dict["ENGINE"]), reason="SQLite has one engine, and one way to commit"
 )
 
+only_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="plans of SQLite")
+
 
 def say(cast: Cast, count: int = 1) -> None:
     """So many messages of a contact."""
@@ -138,3 +140,26 @@ def test_an_idle_engine_waits_for_another_that_dispatches_but_not_in_its_own_thr
         drain.look(hinted=True)
         assert waits == [False, True]
         assert not drain.intake.found
+
+
+@only_sqlite
+def test_what_is_still_to_be_sent_makes_dispatching_no_slower(acme: Cast) -> None:
+    """No statement goes through all that is outstanding, or through the log."""
+    webhook = make_webhook(acme)
+    say(acme, 3)
+    connection.ensure_connection()
+    statements: list[str] = []
+    connection.connection.set_trace_callback(statements.append)
+    try:
+        assert dispatch(wanted=[webhook.pk], room=2).fresh
+    finally:
+        connection.connection.set_trace_callback(None)
+    plans: list[str] = []
+    for statement in statements:
+        if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "\nSELECT", "\nINSERT")):
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN QUERY PLAN {statement}".replace("%", "%%"))
+                plans += [row[3] for row in cursor.fetchall()]
+    assert any(plan.startswith("SEARCH d USING INTEGER PRIMARY KEY") for plan in plans)
+    assert not [plan for plan in plans if plan.split()[:2] in (["SCAN", "d"], ["SCAN", "b"], ["SCAN", "event"])]
+    assert not [plan for plan in plans if plan.startswith("SCAN webhooks_")]
