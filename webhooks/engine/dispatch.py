@@ -55,8 +55,10 @@ ON CONFLICT DO NOTHING
 
 #: Whatever statistics say of tables that grow and shrink at once, for the rest of a transaction PostgreSQL shall go
 #: through indexes, in order, and stop: not read a whole table to find some hundreds of its rows.
+#: One plan serves all: to make it anew for each execution, as the server would choose, takes as long as to execute it.
 _IN_ORDER = ", ".join(
-    f"set_config('enable_{way}', 'off', true)" for way in ("bitmapscan", "hashjoin", "mergejoin", "seqscan")
+    [f"set_config('enable_{way}', 'off', true)" for way in ("bitmapscan", "hashjoin", "mergejoin", "seqscan")]
+    + ["set_config('plan_cache_mode', 'force_generic_plan', true)"]
 )
 
 #: Nor does dispatching wait for the disk: what a crash of the server takes back is dispatched again, and sent again

@@ -163,3 +163,16 @@ def test_what_is_still_to_be_sent_makes_dispatching_no_slower(acme: Cast) -> Non
     assert any(plan.startswith("SEARCH d USING INTEGER PRIMARY KEY") for plan in plans)
     assert not [plan for plan in plans if plan.split()[:2] in (["SCAN", "d"], ["SCAN", "b"], ["SCAN", "event"])]
     assert not [plan for plan in plans if plan.startswith("SCAN webhooks_")]
+
+
+@only_postgresql
+def test_dispatching_is_planned_once(acme: Cast) -> None:
+    webhook = make_webhook(acme)
+    for _ in range(3):
+        say(acme)
+        assert dispatch(wanted=[webhook.pk], room=2).events
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT generic_plans >= 3, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%WITH chosen AS%'"
+        )
+        assert cursor.fetchall() == [(True, 0)]
