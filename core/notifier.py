@@ -18,8 +18,8 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 log = logging.getLogger("webio.wakeup")
 
-#: It takes a transaction number, and nobody need wait until that is on disk.
-_NOTIFY = b"SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)"
+#: Read and planned once for each connection, by this name.
+_NOTIFY = b"webio_notify"
 #: How long whoever sends waits for a connection at most, and how long nobody tries again when there is none, seconds.
 CONNECT_SECONDS = 2
 AGAIN_SECONDS = 1.0
@@ -84,7 +84,7 @@ class Notifier:
         if libpq is None:
             return
         self._take_answers(libpq)
-        libpq.send_query_params(_NOTIFY, [channel.encode(), payload.encode()])
+        libpq.send_query_prepared(_NOTIFY, [channel.encode(), payload.encode()])
         libpq.pipeline_sync()
         self._unanswered += 1
         libpq.flush()
@@ -97,6 +97,9 @@ class Notifier:
             self._not_before = time.monotonic() + AGAIN_SECONDS
             self._connection, self._unanswered = connect(connect_timeout=CONNECT_SECONDS), 0
             self._not_before = 0.0
+            # A notification takes a transaction number, and nobody need wait until that is on disk.
+            self._connection.execute("SET synchronous_commit = off")
+            self._connection.pgconn.prepare(_NOTIFY, b"SELECT pg_notify($1, $2)")
             self._connection.pgconn.nonblocking = 1
             self._connection.pgconn.enter_pipeline_mode()
         return self._connection.pgconn
