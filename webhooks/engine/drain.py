@@ -39,9 +39,9 @@ class Drain:
         self.desk = desk or self.inline
         self.pace = Pace()
         self.serving = Serving()
-        self.intake = Intake(self.serving, self.pace)
         self.writer = Writer(self.serving, self.desk, slot)
         self.sender = Sender(self.serving, self.writer)
+        self.intake = Intake(self.serving, self.pace, self.begin)
         if (bell := self.desk.fileno()) is not None:
             self.sender.stream.watch(bell)
         #: The name by which others are woken that run the same loop.
@@ -160,6 +160,11 @@ class Drain:
         if idle and self.intake.elsewhere:
             # That process may wait until that is done: what was made for us is then read at once.
             self.desk.follow(self.intake.look(quiet, hinted, thorough, True, self.loop))
+
+    def begin(self) -> None:
+        """Send what may be sent now, while more is being asked."""
+        self.sender.start()
+        self.sender.collect(0.0)
 
     def collect(self, timeout: float) -> None:
         """Take in finished requests, and write outcomes when there are enough or they have waited enough."""

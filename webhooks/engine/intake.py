@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import starmap
 
@@ -28,9 +29,11 @@ REWIND_SECONDS = 2.0
 class Intake:
     """Fills the lanes of what an engine serves."""
 
-    def __init__(self, serving: Serving, pace: Pace) -> None:
+    def __init__(self, serving: Serving, pace: Pace, begin: Callable[[], None]) -> None:
         self.serving = serving
         self.pace = pace
+        #: Called as soon as something may be sent for which somebody waits.
+        self.begin = begin
         #: It is looking for work; whether the latest look left any that could be taken, events that nobody dispatched.
         self.looking = False
         self.found = False
@@ -65,6 +68,9 @@ class Intake:
         wanted, room = self.room()
         taken: Dispatched = yield partial(take_events, hinted, patient and self.hungry(), place, wanted, room)
         whole = self.accept([Due(*row) for row in taken.fresh], taken.others) and len(taken.fresh) <= room
+        if quiet and taken.fresh:
+            # Before all that is merely to be asked as well.
+            self.begin()
         if taken.events and quiet and not hinted and place[1] > 1 and loop:
             # Nobody else may have heard of these either.
             yield partial(wakeup.send, loop)
