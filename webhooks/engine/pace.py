@@ -8,7 +8,7 @@ import time
 #: How often it looks for new events while busy, and how often while nothing is heard of any, seconds. The latter only
 #: where a wake-up can be lost.
 BUSY_SECONDS = 0.02
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.04
 #: How often it then also reads what has become due: retries, what other engines dispatched, what found no room.
 READ_BUSY_SECONDS = 0.1
 READ_IDLE_SECONDS = 0.5
