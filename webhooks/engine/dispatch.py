@@ -58,7 +58,7 @@ ON CONFLICT DO NOTHING
 #: One plan serves all: to make it anew for each execution, as the server would choose, takes as long as to execute it.
 _IN_ORDER = ", ".join(
     [f"set_config('enable_{way}', 'off', true)" for way in ("bitmapscan", "hashjoin", "mergejoin", "seqscan")]
-    + ["set_config('plan_cache_mode', 'force_generic_plan', true)"]
+    + ["set_config('plan_cache_mode', 'force_generic_plan', true)", "set_config('jit', 'off', true)"]
 )
 
 #: Nor does dispatching wait for the disk: what a crash of the server takes back is dispatched again, and sent again

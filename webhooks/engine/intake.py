@@ -101,20 +101,27 @@ class Intake:
         whole = True
         waiting = self.serving.waiting()
         latest: dict[tuple[int, int], int] = {}
+        #: Of each webhook: whether it is served and may be sent to, and how many more can start soon.
+        takes: dict[int, bool] = {}
+        quotas: dict[int, int] = {}
         for one in fresh:
+            webhook_id = one.webhook_id
             if one.lane is not None:
-                one.behind = latest.get((one.webhook_id, one.lane), one.behind)
-                latest[one.webhook_id, one.lane] = one.id
-            lane = self.serving.lane(one.webhook_id)
-            takes = lane.settled and self.serving.serves(one.webhook_id)
-            room = lane.quota() > 0 and waiting.get(one.organisation_id, 0) < AHEAD // 4
-            if takes and room and (one.behind is None or one.behind in lane.held):
+                one.behind = latest.get((webhook_id, one.lane), one.behind)
+                latest[webhook_id, one.lane] = one.id
+            lane = self.serving.lane(webhook_id)
+            if webhook_id not in takes:
+                takes[webhook_id] = lane.settled and self.serving.serves(webhook_id)
+                quotas[webhook_id] = lane.quota()
+            room = quotas[webhook_id] > 0 and waiting.get(one.organisation_id, 0) < AHEAD // 4
+            if takes[webhook_id] and room and (one.behind is None or one.behind in lane.held):
                 lane.held.add(one.id)
                 lane.waiting.append(one)
+                quotas[webhook_id] -= 1
                 waiting[one.organisation_id] = waiting.get(one.organisation_id, 0) + 1
             else:
                 lane.more = True
-                whole = whole and takes and not room
+                whole = whole and takes[webhook_id] and not room
         for webhook_id in filter(self.serving.mine, others):
             lane = self.serving.lane(webhook_id)
             lane.more = True

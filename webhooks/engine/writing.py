@@ -68,9 +68,8 @@ class Writer:
 
     def writes(self, results: list[Result]) -> Course:
         """The course of writing outcomes."""
-        tripping = {
-            result.delivery.webhook_id for result in results if self.serving.lanes[result.delivery.webhook_id].tripping
-        }
+        webhooks = {result.delivery.webhook_id for result in results}
+        tripping = {webhook_id for webhook_id in webhooks if self.serving.lanes[webhook_id].tripping}
         written: Written = yield partial(write, [result.report for result in results], self.slot, tripping)
         self.writing = False
         for webhook_id in written.stopped | written.healed:

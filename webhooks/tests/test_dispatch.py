@@ -173,6 +173,7 @@ def test_dispatching_is_planned_once(acme: Cast) -> None:
         assert dispatch(wanted=[webhook.pk], room=2).events
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT generic_plans >= 3, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%WITH chosen AS%'"
+            "SELECT generic_plans >= 3, custom_plans FROM pg_prepared_statements"
+            " WHERE statement LIKE '%WITH chosen AS%'"
         )
         assert cursor.fetchall() == [(True, 0)]
