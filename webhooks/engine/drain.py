@@ -175,6 +175,7 @@ class Drain:
 
     def finish(self) -> None:
         """Leave what has not started, wait for what has, write everything, give up the leases."""
+        self.intake.over = True
         for lane in self.serving.lanes.values():
             lane.forget_waiting()
         while self.sender.stream.in_flight:

@@ -42,6 +42,8 @@ class Intake:
         self.elsewhere = False
         #: Others have dispatched, or were about to, since it last read.
         self.unread = False
+        #: The slice is over: what a look still finds is left to whoever comes next.
+        self.over = False
 
     def starving(self) -> bool:
         """There is more to take, and something would wait for it."""
@@ -68,7 +70,7 @@ class Intake:
         wanted, room = self.room()
         taken: Dispatched = yield partial(take_events, hinted, patient and self.hungry(), place, wanted, room)
         whole = self.accept([Due(*row) for row in taken.fresh], taken.others) and len(taken.fresh) <= room
-        if quiet and taken.fresh:
+        if quiet and taken.fresh and not self.over:
             # Before all that is merely to be asked as well.
             self.begin()
         if taken.events and quiet and not hinted and place[1] > 1 and loop:
@@ -111,7 +113,7 @@ class Intake:
                 latest[webhook_id, one.lane] = one.id
             lane = self.serving.lane(webhook_id)
             if webhook_id not in takes:
-                takes[webhook_id] = lane.settled and self.serving.serves(webhook_id)
+                takes[webhook_id] = lane.settled and self.serving.serves(webhook_id) and not self.over
                 quotas[webhook_id] = lane.quota()
             room = quotas[webhook_id] > 0 and waiting.get(one.organisation_id, 0) < AHEAD // 4
             if takes[webhook_id] and room and (one.behind is None or one.behind in lane.held):
