@@ -91,6 +91,8 @@ class Notifier:
 
     def _open(self) -> Any:
         """The connection as psycopg's `PGconn`; None where there was none a moment ago."""
+        from psycopg import errors, pq
+
         if self._connection is None:
             if time.monotonic() < self._not_before:
                 return None
@@ -99,7 +101,9 @@ class Notifier:
             self._not_before = 0.0
             # A notification takes a transaction number, and nobody need wait until that is on disk.
             self._connection.execute("SET synchronous_commit = off")
-            self._connection.pgconn.prepare(_NOTIFY, b"SELECT pg_notify($1, $2)")
+            prepared = self._connection.pgconn.prepare(_NOTIFY, b"SELECT pg_notify($1, $2)")
+            if prepared.status != pq.ExecStatus.COMMAND_OK:
+                raise errors.OperationalError(prepared.error_message.decode("utf-8", "replace"))
             self._connection.pgconn.nonblocking = 1
             self._connection.pgconn.enter_pipeline_mode()
         return self._connection.pgconn

@@ -51,6 +51,8 @@ CONNECT_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 60
 #: Seconds after which even a busy connection is opened anew, so that a moved host is followed.
 CONNECTION_SECONDS = 600
+#: What a kept connection's death took longer than this to show was the endpoint's doing, seconds.
+DIES_WITHIN = 1.0
 
 #: Error classes: the code that is stored and sent, and what people read. Deliberately the same for a port that is
 #: closed and one that is filtered, so that the log is no port scanner.
@@ -176,6 +178,7 @@ class _Transfer:
         "_headers",
         "_method",
         "_resolve",
+        "_spent",
         "_stop",
         "_url",
         "curl",
@@ -228,6 +231,8 @@ class _Transfer:
         self._body = bytearray()
         self._body_read = 0
         self._stop = ""
+        #: Seconds that the first try took of a request that was renewed.
+        self._spent = 0.0
 
     def prepare(self, request: Request, token: Hashable) -> None:
         """Load the next request."""
@@ -276,7 +281,11 @@ class _Transfer:
         curl = self.curl
         if code not in _DIED or self._fresh or self._headers or curl.getinfo(pycurl.NUM_CONNECTS):
             return False
-        self._deadline = max(0.001, self._deadline - curl.getinfo(pycurl.TOTAL_TIME))
+        self._spent = curl.getinfo(pycurl.TOTAL_TIME)
+        if self._spent > DIES_WITHIN:
+            self._spent = 0.0
+            return False
+        self._deadline = max(0.001, self._deadline - self._spent)
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(self._deadline * 1000)))
         self._fresh = True
         curl.setopt(pycurl.FRESH_CONNECT, 1)
@@ -321,6 +330,7 @@ class _Transfer:
             # libcurl takes a connection that ends among the headers for the end of an answer without body.
             error = "reset"
         reused = not error and not getinfo(pycurl.NUM_CONNECTS)
+        spent = self._spent
         return Outcome(
             getinfo(pycurl.RESPONSE_CODE) or None,
             error,
@@ -331,8 +341,8 @@ class _Transfer:
                 "dns": 0 if reused else int(getinfo(pycurl.NAMELOOKUP_TIME) * 1000),
                 "connect": 0 if reused else int(getinfo(pycurl.CONNECT_TIME) * 1000),
                 "tls": 0 if reused else int(getinfo(pycurl.APPCONNECT_TIME) * 1000),
-                "firstByte": int(getinfo(pycurl.STARTTRANSFER_TIME) * 1000),
-                "total": int(getinfo(pycurl.TOTAL_TIME) * 1000),
+                "firstByte": int((getinfo(pycurl.STARTTRANSFER_TIME) + spent) * 1000),
+                "total": int((getinfo(pycurl.TOTAL_TIME) + spent) * 1000),
             },
             reused,
         )

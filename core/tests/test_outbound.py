@@ -499,6 +499,47 @@ def test_kept_connections_that_all_die_are_no_fault_of_the_endpoint(stream: Stre
         assert server.connections == 11
 
 
+def test_a_renewed_request_keeps_its_deadline_and_tells_all_of_its_time(stream: Stream) -> None:
+    served: set[int] = set()
+
+    def first_only(connection: socket.socket, request: Received) -> bool:
+        if request.body == b"first":
+            served.add(request.connection)
+            return answer()(connection, request)
+        if request.connection in served:
+            time.sleep(0.08)
+            return False
+        return receivers.hang(connection, request)
+
+    with receiver(first_only) as server:
+        for number in range(8):
+            stream.submit(Request("POST", server.url, body=b"first"), number)
+        drain(stream, 8)
+        began = time.monotonic()
+        stream.submit(Request("POST", server.url, body=b"second", deadline=1.5), "second")
+        outcome = drain(stream, 1)["second"]
+        assert 1.4 <= time.monotonic() - began < 2.0
+    assert outcome.error == "timeout"
+    assert outcome.duration_ms >= 1400
+
+
+def test_an_endpoint_that_hangs_up_late_has_failed(stream: Stream) -> None:
+    def late(connection: socket.socket, request: Received) -> bool:
+        if request.body == b"first":
+            return answer()(connection, request)
+        time.sleep(0.3)
+        return False
+
+    with receiver(late) as server:
+        for number in range(8):
+            stream.submit(Request("POST", server.url, body=b"first"), number)
+        drain(stream, 8)
+        stream.submit(Request("POST", server.url, body=b"second"), "second")
+        assert drain(stream, 1)["second"].error == "reset"
+        # libcurl's own tries, and no further one.
+        assert server.connections == 8
+
+
 def test_a_descriptor_whose_number_was_another_ones_is_waited_for(stream: Stream) -> None:
     # Names are looked up by way of descriptors, which take the numbers of the first server's closed sockets.
     with receiver(raw(CLOSES_UNSAID)) as server, receiver() as other:

@@ -81,6 +81,9 @@ SELECT {COLUMNS} FROM {{due}} JOIN {{event}} AS event ON event.id = due.event_id
 ORDER BY due.next_attempt_at, due.delivery_id
 """
 
+#: SQLite takes at most 500 SELECTs in one statement (sqlite.org/limits.html).
+PARTS_SQLITE = 400
+
 #: Before every place in the order.
 START = ("0001-01-01 00:00:00", 0)
 
@@ -183,6 +186,8 @@ def _load_postgresql(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...
 
 
 def _load_sqlite(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...]]:
+    if len(wanted) > PARTS_SQLITE:
+        return _load_sqlite(wanted[:PARTS_SQLITE], moment) + _load_sqlite(wanted[PARTS_SQLITE:], moment)
     # Each webhook's own: SQLite makes a table of them for each webhook.
     one = _DUE.replace("{not_held}", "d.delivery_id NOT IN (SELECT value FROM json_each(%s))")
     for name in ("webhook_id", "moment", "after_at", "after_id", "quota"):

@@ -186,3 +186,7 @@ def test_outcomes_of_one_flush_are_judged_one_by_one(acme: Cast, webhook: Webhoo
     assert record.write([judged(one, 200), judged(two, 500), judged(three, 503)]).counted == 2
     states = Delivery.objects.order_by("id").values_list("state", "last_status_code", "attempt_count")
     assert list(states) == [("delivered", 200, 1), ("delivered", 200, 1), ("pending", 503, 1)]
+
+
+def test_any_number_of_webhooks_is_read_at_once() -> None:
+    assert due.load([Part(pk, 1, held=[pk]) for pk in range(1, 1002)]) == []
