@@ -110,7 +110,7 @@ if SQLITE:
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        # A log of 16 MB is copied into the database a third as often as one of 4 MB, SQLite's own choice.
+        # A log of 16 MB is copied into the database a quarter as often as one of 4 MB, SQLite's own choice.
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8192; "
         "PRAGMA wal_autocheckpoint=4000;",
     }
