@@ -116,7 +116,7 @@ CROSS JOIN LATERAL (
 
 #: How a statement is told from others, by what only it has, in the order in which they are tried.
 STATEMENTS = {
-    "number and fan out events": "WITH chosen AS",
+    "number and fan out events": "facts AS MATERIALIZED",
     "read due deliveries": "CROSS JOIN LATERAL",
     "write outcomes and attempts": "WITH result(",
 }

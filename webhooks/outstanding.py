@@ -32,6 +32,11 @@ SELECT id, organisation_id, webhook_id, event_id, CASE WHEN kind = 'event' THEN 
        kind = 'event' AND conversation_id IS NOT NULL
 FROM {deliveries} ORDER BY id
 """
+#: What that reads of them.
+COPIED = """
+    id, organisation_id, webhook_id, event_id, kind, conversation_id, seq, format, format_version, state, created_at,
+    attempt_count
+"""
 #: On SQLite, which has one writer, the deliveries made since this was the highest number.
 LATEST = "SELECT COALESCE(MAX(id), 0) FROM {delivery}"
 NEWER = "{delivery} WHERE id > %s"
@@ -45,7 +50,7 @@ def insert(statement: str, parameters: list[Any]) -> int:
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             add = ADD.format(deliveries="made", **_NAMES)
-            cursor.execute(f"WITH made AS ({statement} RETURNING *) {add}", parameters)
+            cursor.execute(f"WITH made AS ({statement} RETURNING {COPIED}) {add}", parameters)
         else:
             cursor.execute(LATEST.format(**_NAMES))
             latest = cursor.fetchone()[0]

@@ -174,6 +174,6 @@ def test_dispatching_is_planned_once(acme: Cast) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT generic_plans >= 3, custom_plans FROM pg_prepared_statements"
-            " WHERE statement LIKE '%WITH chosen AS%'"
+            " WHERE statement LIKE '%facts AS MATERIALIZED%'"
         )
         assert cursor.fetchall() == [(True, 0)]
