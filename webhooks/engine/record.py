@@ -44,6 +44,18 @@ _RESULT = {
     "event_id": "bigint",
     "webhook_id": "bigint",
 }
+#: What is the same of all that arrived at the first attempt.
+_ALIKE = (
+    "number",
+    "status_code",
+    "error",
+    "error_detail",
+    "response_truncated",
+    "state",
+    "next_attempt_at",
+    "blocks",
+    "ended",
+)
 _OF_ATTEMPT = 12
 _ATTEMPT = ", ".join(list(_RESULT)[1:_OF_ATTEMPT])
 
@@ -77,7 +89,7 @@ _WRITE_POSTGRESQL = f"""
     INSERT INTO {{attempt}} (delivery_id, superseded, {_ATTEMPT})
     SELECT id, id NOT IN (SELECT id FROM counted), {_ATTEMPT} FROM result
 )
-SELECT id FROM counted
+SELECT id FROM result WHERE id NOT IN (SELECT id FROM counted)
 """
 
 #: SQLite has no statement that updates one table and inserts into another, and one writer at a time.
@@ -245,14 +257,15 @@ def write(given: Sequence[tuple[Any, ...]], slot: int = 0, tripping: Collection[
 
 
 def _write_postgresql(reports: Sequence[Report], written_at: datetime) -> set[int]:
-    given, parameters = sql.rows_of("result", _RESULT, reports)
+    given, parameters = sql.rows_of("result", _RESULT, reports, _ALIKE)
     counted = f", counted AS ({_ENDED_POSTGRESQL})"
     if not all(one.ended for one in reports):
         counted = (
             f", ended AS ({_ENDED_POSTGRESQL}), later AS ({_LATER_POSTGRESQL})"
             ", counted AS (SELECT * FROM ended UNION ALL SELECT * FROM later)"
         )
-    return {row[0] for row in sql.run(given + counted + _WRITE_POSTGRESQL, [*parameters, sql.moment(written_at)])}
+    late = sql.run(given + counted + _WRITE_POSTGRESQL, [*parameters, sql.moment(written_at)])
+    return {one.id for one in reports} - {row[0] for row in late}
 
 
 def _write_sqlite(reports: Sequence[Report], written_at: datetime) -> set[int]:

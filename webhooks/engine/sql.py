@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -61,23 +61,59 @@ def numbers(values: Iterable[int]) -> Any:
     return list(values) if vendor() == "postgresql" else orjson.dumps(list(values)).decode()
 
 
-def rows_of(name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]]) -> tuple[str, list[Any]]:
+def rows_of(
+    name: str, columns: Mapping[str, str], rows: Iterable[Iterable[Any]], alike: Collection[str] = ()
+) -> tuple[str, list[Any]]:
     """`WITH name(columns) AS (…)` over given rows, and its parameters. `columns` maps names to PostgreSQL types; JSON
     is given as text.
 
     On PostgreSQL each column is one parameter, an array: psycopg takes longer to fill in thousands of marks than the
-    server takes for the statement, and the server longer to read the same rows from JSON than to write them.
+    server takes for the statement, and the server longer to read the same rows from JSON than to write them. If all
+    rows are the same in the columns `alike`, as is usual for these, their values are given once.
     """
     head = f"WITH {name}({', '.join(columns)}) AS "
     if vendor() == "postgresql":
-        kinds = ", ".join(f"CAST(%s AS {kind}[])" for kind in columns.values())
-        arrays = [_array(values, kind) for values, kind in zip(zip(*rows, strict=True), columns.values(), strict=True)]
-        return head + f"(SELECT * FROM unnest({kinds}))", arrays
+        given, arrays = _given(columns, list(zip(*rows, strict=True)), alike)
+        return head + given, arrays
     marks = "(" + ", ".join(["%s"] * len(columns)) + ")"
     plain: list[Any] = []
     for row in rows:
         plain += [moment(value) if isinstance(value, datetime) else value for value in row]
     return head + "(VALUES " + ", ".join([marks] * (len(plain) // len(columns))) + ")", plain
+
+
+#: Kinds that take the server long to read: each value is given once, and rows have its place among them.
+_DEAR = frozenset({"jsonb", "timestamptz"})
+
+
+def _given(
+    columns: Mapping[str, str], values: Sequence[Sequence[Any]], alike: Collection[str]
+) -> tuple[str, list[Any]]:
+    """A query of rows whose columns have these values, and its parameters."""
+    named = dict(zip(columns, values, strict=True))
+    once = alike if all(named[name].count(named[name][0]) == len(named[name]) for name in alike) else ()
+    chosen, read, names, kinds, arrays = [], [], [], [], []
+    for name, kind in columns.items():
+        column = named[name]
+        if name in once:
+            chosen.append(f"CAST(%s AS {kind})")
+            read.append(column[0])
+            continue
+        if kind in _DEAR:
+            places: dict[Any, int | None] = {None: None}
+            for value in column:
+                # The dictionary's length counts None as well, so the first has the place 1, as in PostgreSQL.
+                places.setdefault(value, len(places))
+            chosen.append(f"(CAST(%s AS {kind}[]))[{name}]")
+            read.append(_array(list(places)[1:], kind))
+            kind, column = "integer", [places[value] for value in column]
+        else:
+            chosen.append(name)
+        names.append(name)
+        kinds.append(f"CAST(%s AS {kind}[])")
+        arrays.append(_array(column, kind))
+    given = f"unnest({', '.join(kinds)}) AS given({', '.join(names)})"
+    return f"(SELECT {', '.join(chosen)} FROM {given})", read + arrays
 
 
 def _array(values: Sequence[Any], kind: str) -> str:

@@ -46,3 +46,22 @@ def test_points_in_time_come_through_unchanged() -> None:
     at = datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=UTC)
     (row,) = through_the_database([(1, "", [], True, at)])
     assert row[4] == (at if isinstance(row[4], datetime) else sql.moment(at))
+
+
+def test_what_is_alike_is_given_once_and_what_is_not_comes_through_as_well() -> None:
+    at = datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=UTC)
+    alike = ("note", "flag", "at")
+    for note, other in (("same", "same"), ("one", "another"), (None, None), ("one", None)):
+        rows = [(1, note, "[]", True, at), (2, other, "[1]", True, at)]
+        statement, parameters = sql.rows_of("given", COLUMNS, rows, alike)
+        found = sql.run(statement + "SELECT id, note, document, flag FROM given ORDER BY id", parameters)
+        assert [(pk, told, json.loads(document), bool(flag)) for pk, told, document, flag in found] == [
+            (1, note, [], True),
+            (2, other, [1], True),
+        ]
+
+
+def test_no_value_is_taken_for_another() -> None:
+    """True, 1 and 1.0 are the same key of a dictionary; texts of documents are not."""
+    rows: list[tuple[Any, ...]] = [(number, "", value, True, None) for number, value in enumerate([1, True, 1.0, "1"])]
+    assert [repr(row[2]) for row in through_the_database(rows)] == [repr(row[2]) for row in rows]
