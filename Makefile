@@ -1,6 +1,8 @@
 # Everything sets itself up: a virtual environment in .venv with the pinned requirements.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+# Finished deliveries in the tables that the last part of `make soak` measures.
+ROWS := 10000000
 BIN := $(VENV)/bin
 
 .PHONY: demo test check bench soak setup clean
@@ -17,8 +19,9 @@ check: $(VENV)/dev.stamp ## Format, lint, types, layers, templates, migrations, 
 bench: $(VENV)/dev.stamp ## Print what the platform can do on this machine.
 	@$(BIN)/python -m benchmarks
 
-soak: $(VENV)/dev.stamp ## Record and deliver while everything is killed again and again.
+soak: $(VENV)/dev.stamp ## Record and deliver while everything is killed again and again, then with ten million rows.
 	@$(BIN)/python -m soak $(ARGS)
+	@$(BIN)/python -m benchmarks.growth --rows $(ROWS) --runs 3
 
 setup: $(VENV)/dev.stamp ## Only set up.
 
