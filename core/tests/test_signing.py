@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import time
 from datetime import UTC, datetime
 
@@ -41,6 +42,14 @@ def test_independent_verifiers_accept_what_is_signed(verifier: type, body: bytes
     else:
         # The packages parse what they verified as JSON, which an empty body is not: compare the signature itself.
         assert verifier(secret).sign("msg_1", datetime.fromtimestamp(now, UTC), "") == sent["webhook-signature"]
+
+
+@pytest.mark.parametrize("length", [24, 32, 63, 64])
+def test_a_signature_is_what_the_hmac_module_makes(length: int) -> None:
+    key = bytes(range(100, 100 + length))
+    expected = hmac.digest(key, b"msg_1.17." + BODY, "sha256")
+    secret = "whsec_" + base64.b64encode(key).decode()
+    assert sign([secret], "msg_1", 17, BODY) == "v1," + base64.b64encode(expected).decode()
 
 
 @pytest.mark.parametrize("verifier", [standardwebhooks.Webhook, svix.webhooks.Webhook])

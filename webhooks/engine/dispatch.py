@@ -212,7 +212,8 @@ def _dispatch_postgresql(
     # Of so many, `limit` are about ours.
     oldest = limit if count == 1 else limit * (count + 1)
     ours = sql.numbers(wanted)
-    parameters = [oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment, ours, ours, room]
+    parameters = [oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment, ours, sql.text(moment)]
+    parameters += [ours, room]
     rows = sql.run(_all_postgresql(again), parameters)
     return Dispatched(rows[0][0], due.ready(row[2:] for row in rows if row[2] is not None), rows[0][1])
 
@@ -220,7 +221,8 @@ def _dispatch_postgresql(
 @cache
 def _all_postgresql(again: str) -> str:
     statement = _ALL_POSTGRESQL.replace("{now}", "CAST(%s AS timestamptz)").replace("{again}", again)
-    return due.in_utc(statement.replace("{facts}", "facts"))
+    # All that is made here is due at the same moment.
+    return due.in_utc(statement.replace("{facts}", "facts").replace("{due_at}", "CAST(%s AS text)"))
 
 
 def _dispatch_sqlite(limit: int, value: int, wanted: Collection[int], room: int, again: str) -> Dispatched:

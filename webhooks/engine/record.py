@@ -193,7 +193,7 @@ def judge(
         outcome.duration_ms,
         orjson.dumps(outcome.timings).decode(),
         orjson.dumps(outcome.headers).decode(),
-        outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd"),
+        outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd") if outcome.body else "",
         outcome.truncated,
         state,
         later,
