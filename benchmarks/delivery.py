@@ -41,7 +41,7 @@ from benchmarks.processes import cpu_seconds, postgresql_leader, redis_server, w
 JOBS = "benchmarks.jobs"
 ENDPOINTS = 20
 #: Enough for several seconds: the first and the last half second are no steady rate.
-EVENTS = 40_000
+EVENTS = 80_000
 TASKS = 1_500
 IDLE_EVENTS = 150
 #: Seconds between two events when idle, least and most: after its latest work the engine still looks around for 0.05 s.

@@ -1,6 +1,6 @@
 """What an organisation with a large backlog does to the deliveries of another.
 
-`python -m benchmarks.neighbours [--kind sqlite|postgresql] [--runs N]` lets one organisation record a message every 100
+`python -m benchmarks.neighbours [--kind sqlite|postgresql] [--runs N]` lets one organisation record a message every 60
 ms and takes the time from each commit to its arrival, first alone, then while the same engine works off 500,000 due
 deliveries of another one, whose endpoints answer at once. The two have receivers of their own, on the same machine.
 """
@@ -23,7 +23,7 @@ DUE = 500_000
 WEBHOOKS = 5
 #: Messages of the small one, and seconds between two.
 MESSAGES = 200
-EVERY = 0.1
+EVERY = 0.06
 
 FIGURES = (
     Figure("alone_p50", "ms from commit to arrival, alone, p50"),
