@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 #: How long a part may take to end on its own, seconds.
 STOP_SECONDS = 8.0
 #: How long what is left may take when the supervisor is gone, seconds.
-ORPHAN_SECONDS = 1.0
+ORPHAN_SECONDS = 0.5
 BACK_OFF = (0.2, 0.5, 1.0, 2.0, 5.0)
 #: A part that lived this long starts its back-off anew, seconds.
 HEALTHY_SECONDS = 30.0
