@@ -3,7 +3,7 @@
 `python -m benchmarks.growth [--rows N] [--runs N]` measures the engine on a PostgreSQL database, fills it with N
 finished deliveries, their attempts, events and messages, and measures it again, alone and beside retention. Then it
 looks at the plans of the statements that engine, delivery log, retention and sweep really execute, and ends with 1 when
-one reads a large table without an index. Ten million rows take some 30 GB and half an hour.
+one reads a large table without an index. Ten million rows take some 20 GB and from ten minutes to half an hour.
 """
 
 from __future__ import annotations

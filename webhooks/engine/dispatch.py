@@ -173,8 +173,9 @@ def dispatch(
     try:
         return _dispatch(limit, wait, place, wanted, room, _ONCE)
     except IntegrityError:
+        dispatched = _dispatch(limit, wait, place, wanted, room, _AGAIN)
         log.warning("events had been dispatched before")
-        return _dispatch(limit, wait, place, wanted, room, _AGAIN)
+        return dispatched
 
 
 def waiting() -> bool:

@@ -44,7 +44,7 @@ _RESULT = {
     "event_id": "bigint",
     "webhook_id": "bigint",
 }
-#: What is the same of all that arrived at the first attempt.
+#: What is the same of most outcomes: they arrived at the first attempt.
 _ALIKE = (
     "number",
     "status_code",

@@ -69,7 +69,7 @@ def rows_of(
 
     On PostgreSQL each column is one parameter, an array: psycopg takes longer to fill in thousands of marks than the
     server takes for the statement, and the server longer to read the same rows from JSON than to write them. If all
-    rows are the same in the columns `alike`, as is usual for these, their values are given once.
+    rows are the same in the columns `alike`, some of them for which that is usual, their values are given once.
     """
     head = f"WITH {name}({', '.join(columns)}) AS "
     if vendor() == "postgresql":
