@@ -122,6 +122,8 @@ def spend_in_processes(count: int, calls: int, **environment: str) -> int:
 def test_several_processes_share_one_limit(tmp_path: Path, calls: int, least: int) -> None:
     file = tmp_path / "rate.sqlite3"
     with sqlite3.connect(file) as database:
+        # As whoever migrates has done: of several that change it at once, SQLite refuses all but one without waiting.
+        database.execute("PRAGMA journal_mode = wal")
         database.execute("CREATE TABLE organisations_ratewindow (key varchar PRIMARY KEY, start bigint, used integer)")
     url = f"sqlite:///{file}"
     assert least <= spend_in_processes(3, calls, DATABASE_URL=url, BROKER_URL="") <= calls
