@@ -85,15 +85,18 @@ _IN_ORDER = ", ".join(
 _NO_DISK = "set_config('synchronous_commit', 'off', true)"
 
 #: All of it in one round trip. Who hears of events is looked up once for all of an organisation's of one type. What
-#: stands in a lane is looked up in the state before the statement, so the deliveries made by it do not count.
+#: stands in a lane is looked up in the state before the statement, so the deliveries made by it do not count. The first
+#: row alone has what is of all of them: there may be thousands of others.
 _ALL_POSTGRESQL = f"""
-WITH taken AS (
+WITH wanted AS MATERIALIZED (
+    SELECT unnest(%s::bigint[]) AS webhook_id
+), taken AS (
     DELETE FROM {{undispatched}} WHERE event_id = ANY(ARRAY({_OWN_FIRST})) RETURNING event_id, organisation_id
 ), numbered AS (
     {_NUMBER.replace("{taken}", "taken")} RETURNING event_id
 ), facts AS MATERIALIZED (
     SELECT event.* FROM numbered CROSS JOIN LATERAL (
-        SELECT id, organisation_id, type, conversation_id, seq FROM {{event}} WHERE id = event_id OFFSET 0
+        SELECT * FROM {{event}} WHERE id = event_id OFFSET 0
     ) AS event
 ), target AS MATERIALIZED (
     SELECT kind.*, subscription.webhook_id, subscription.after_event_id, webhook.format, {_STATE} AS state
@@ -107,18 +110,20 @@ RETURNING {outstanding.COPIED}
 ), made AS (
 {outstanding.ADD.replace("{deliveries}", "delivery")} RETURNING *
 )
-SELECT counts.taken, counts.others, fresh.*
+SELECT counts.taken, CASE WHEN row_number() OVER () = 1 THEN counts.others END, fresh.*
 FROM (
     SELECT count(*) AS taken, ARRAY(
-        SELECT DISTINCT webhook_id FROM made WHERE next_attempt_at IS NOT NULL AND webhook_id <> ALL(%s::bigint[])
+        SELECT DISTINCT webhook_id FROM made
+        WHERE next_attempt_at IS NOT NULL AND webhook_id NOT IN (SELECT webhook_id FROM wanted)
     ) AS others
     FROM numbered
 ) AS counts LEFT JOIN (
     SELECT {due.COLUMNS}
     FROM (
         SELECT d.*, {due.BEHIND} AS behind FROM made AS d
-        WHERE d.next_attempt_at IS NOT NULL AND d.webhook_id = ANY(%s::bigint[]) ORDER BY d.delivery_id LIMIT %s
-    ) AS due CROSS JOIN LATERAL (SELECT * FROM {{event}} WHERE id = due.event_id OFFSET 0) AS event
+        WHERE d.next_attempt_at IS NOT NULL AND d.webhook_id IN (SELECT webhook_id FROM wanted)
+        ORDER BY d.delivery_id LIMIT %s
+    ) AS due JOIN facts AS event ON event.id = due.event_id
     ORDER BY due.delivery_id
 ) AS fresh ON true
 """
@@ -212,9 +217,8 @@ def _dispatch_postgresql(
     number, count = place
     # Of so many, `limit` are about ours.
     oldest = limit if count == 1 else limit * (count + 1)
-    ours = sql.numbers(wanted)
-    parameters = [oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment, ours, sql.text(moment)]
-    parameters += [ours, room]
+    parameters = [sql.numbers(wanted), oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment]
+    parameters += [sql.text(moment), room]
     rows = sql.run(_all_postgresql(again), parameters)
     return Dispatched(rows[0][0], due.ready(row[2:] for row in rows if row[2] is not None), rows[0][1])
 
