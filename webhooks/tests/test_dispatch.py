@@ -177,3 +177,26 @@ def test_dispatching_is_planned_once(acme: Cast) -> None:
             " WHERE statement LIKE '%facts AS MATERIALIZED%'"
         )
         assert cursor.fetchall() == [(True, 0)]
+
+
+@only_postgresql
+def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) -> None:
+    webhook = make_webhook(acme)
+    say(acme)
+    assert dispatch(wanted=[webhook.pk], room=2).fresh
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements"
+            " WHERE statement LIKE '%facts AS MATERIALIZED%'"
+        )
+        ((name, count),) = cursor.fetchall()
+        # What it set for the transaction of dispatching stands until the end of this test's.
+        cursor.execute(f'EXPLAIN EXECUTE "{name}"({", ".join(["NULL"] * count)})')
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "Seq Scan" not in plan
+    assert "Bitmap" not in plan
+    for index in ("conversations_undispatched_pkey", "conversations_event_pkey", "outstanding_lane"):
+        assert f"using {index} on" in plan.replace(" Backward", "")
+    assert plan.count("Hash Join") == 2, plan
+    assert "Hash Semi Join" in plan
+    assert "NOT (hashed SubPlan" in plan
