@@ -331,6 +331,7 @@ class _Transfer:
             error = "reset"
         reused = not error and not getinfo(pycurl.NUM_CONNECTS)
         spent = self._spent
+        first_byte = getinfo(pycurl.STARTTRANSFER_TIME)
         return Outcome(
             getinfo(pycurl.RESPONSE_CODE) or None,
             error,
@@ -341,7 +342,7 @@ class _Transfer:
                 "dns": 0 if reused else int(getinfo(pycurl.NAMELOOKUP_TIME) * 1000),
                 "connect": 0 if reused else int(getinfo(pycurl.CONNECT_TIME) * 1000),
                 "tls": 0 if reused else int(getinfo(pycurl.APPCONNECT_TIME) * 1000),
-                "firstByte": int((getinfo(pycurl.STARTTRANSFER_TIME) + spent) * 1000),
+                "firstByte": int((first_byte + spent) * 1000) if first_byte else 0,
                 "total": int((getinfo(pycurl.TOTAL_TIME) + spent) * 1000),
             },
             reused,

@@ -57,7 +57,8 @@ def webio(event: Facts | Event) -> dict[str, str]:
     """The flat form: strings only, keys in the documented order."""
     kind = EVENT_TYPES[event.type]
     data = event.data
-    facts = {name: _text(data["facts"][name]) for name in kind.facts}
+    given = data["facts"]
+    facts = {name: value if isinstance(value := given[name], str) else _text(value) for name in kind.facts}
     if kind.operational:
         return {"type": kind.wire_type, "dateCreated": local_time(event.created_at, data["timeZone"])} | facts
     body = {"type": kind.wire_type, "conversationId": data["conversationId"]}

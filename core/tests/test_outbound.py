@@ -521,6 +521,7 @@ def test_a_renewed_request_keeps_its_deadline_and_tells_all_of_its_time(stream: 
         assert 1.4 <= time.monotonic() - began < 2.0
     assert outcome.error == "timeout"
     assert outcome.duration_ms >= 1400
+    assert outcome.timings["firstByte"] == 0
 
 
 def test_an_endpoint_that_hangs_up_late_has_failed(stream: Stream) -> None:

@@ -212,14 +212,20 @@ def in_utc(statement: str) -> str:
 
 def ready(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """The fields of `Due` from rows of `COLUMNS`. Bodies are made here, where the engine waits for the database."""
-    return [(*row[:5], *row[7:10], (row[10], row[0]), *_body(*row[5:7], row[3], *row[11:])) for row in rows]
+    return [
+        (pk, webhook_id, organisation_id, event_id, lane, attempt_count, blocks, behind, (due_at, pk), *body)
+        for pk, webhook_id, organisation_id, event_id, lane, format, version, attempt_count, blocks, behind, due_at, *of in rows
+        for body in (_body(format, version, event_id, *of),)
+    ]
 
 
-def _body(format: str, version: int, event_id: int, type: str, seq: int, data: str, *rest: str) -> tuple[Any, str]:
+def _body(
+    format: str, version: int, event_id: int, type: str, seq: int, data: str, recorded_at: str, *actor: str
+) -> tuple[Any, str]:
     """The body, None where there is none, and the trace that a request shall continue."""
     try:
         facts = orjson.loads(data)
-        event = Facts(event_id, type, seq, facts, datetime.fromisoformat(rest[0]), *rest[1:])
+        event = Facts(event_id, type, seq, facts, datetime.fromisoformat(recorded_at), *actor)
         return render(event, format, version), facts.get("trace", "")
     except Exception:
         # That of another may well be made.

@@ -19,7 +19,7 @@ from webhooks.engine.serving import Serving
 log = logging.getLogger("webio.deliveries")
 
 #: Outcomes are written when there are so many, or when the oldest has waited so long, seconds.
-FLUSH_COUNT = 500
+FLUSH_COUNT = 1000
 FLUSH_SECONDS = 0.02
 #: With so many requests under way there is more to come: outcomes wait longer, for larger writes.
 FLUSH_BUSY_IN_FLIGHT = 32
