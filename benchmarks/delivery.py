@@ -44,8 +44,8 @@ JOBS = "benchmarks.jobs"
 ENDPOINTS = 20
 #: Enough for eight seconds and more: the first and the last half second are no steady rate.
 EVENTS = 160_000
-#: What libcurl alone posts.
-REQUESTS = 80_000
+#: What libcurl alone posts: so many requests, so often, as to make them takes longer than to post them.
+REQUESTS, TIMES = 20_000, 5
 TASKS = 1_500
 IDLE_EVENTS = 150
 #: Seconds between two events when idle, least and most: after its latest work the engine still looks around for 0.05 s.
@@ -94,7 +94,7 @@ def cluster(url: str, **extra: str) -> Iterator[Popen[bytes]]:
 
 @contextmanager
 def standing_still(process: Popen[bytes]) -> Iterator[None]:
-    """A cluster does nothing for some seconds, and then goes on as if nothing had happened."""
+    """A cluster does nothing for some seconds: less than the leases last by which its engines know of each other."""
     os.killpg(process.pid, signal.SIGSTOP)
     try:
         yield
@@ -115,7 +115,7 @@ def delivered(kind: str, url: str, receiver: str, receiver_group: int) -> dict[s
     with cluster(url) as engine:
         found = inside(url, JOBS, "drained", EVENTS, after, engine.pid, receiver_group, database)
         with standing_still(engine):
-            bare = inside(url, JOBS, "bare", receiver, REQUESTS)["rate"]
+            bare = inside(url, JOBS, "bare", receiver, REQUESTS, TIMES)["rate"]
         times = idle(url, receiver, "idle", IDLE_EVENTS, *IDLE_GAP)
         time.sleep(0.5)
         began = cpu_seconds(engine.pid)

@@ -236,11 +236,11 @@ def celery_done(count: str) -> dict[str, float]:
     return _rate(list(done.values_list("created", flat=True)))
 
 
-def bare(receiver: str, count: str) -> dict[str, float]:
-    """Post the bytes of the newest deliveries, made and signed beforehand, with nothing but libcurl."""
+def bare(receiver: str, count: str, times: str) -> dict[str, float]:
+    """Post the bytes of the newest deliveries so many times, made and signed beforehand, with nothing but libcurl."""
     from benchmarks.client import post_all
     from benchmarks.naive import prepared
     from webhooks.models import Delivery
 
     chosen = Delivery.objects.select_related("event", "webhook").filter(pk__in=_chosen(count))
-    return {"rate": post_all(f"{receiver}/bare", [prepared(delivery) for delivery in chosen])}
+    return {"rate": post_all(f"{receiver}/bare", [prepared(delivery) for delivery in chosen] * int(times))}

@@ -6,11 +6,12 @@ higher apps that register event types of their own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, TypeVar, cast
 
+import orjson
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.dispatch import Signal
@@ -210,7 +211,7 @@ def record(conversation: Conversation, changes: Sequence[Change], *, message: bo
     if changes and plain and connection.vendor == "postgresql":
         snapshot = _snapshot(conversation, _Standing(*said))
         parameters += [conversation.pk, len(changes), SCHEMA_VERSION, actor.kind, actor.id, actor.label]
-        parameters += [[one.type for one in changes], [json.dumps({**snapshot, "facts": one.facts}) for one in changes]]
+        parameters += [[one.type for one in changes], [_document({**snapshot, "facts": one.facts}) for one in changes]]
         parameters += said
         seq, at, *stands, ids = _row(connection, _TAKE_AND_INSERT, parameters, conversation.pk)
     else:
@@ -247,18 +248,26 @@ def record(conversation: Conversation, changes: Sequence[Change], *, message: bo
     return events
 
 
+def _document(data: dict[str, Any]) -> str:
+    return orjson.dumps(data).decode()
+
+
+@cache
+def _filled(statement: str, vendor: str) -> str:
+    """A statement with the names of tables and functions filled in."""
+    return statement.format(
+        conversation=Conversation._meta.db_table,
+        event=Event._meta.db_table,
+        undispatched=Undispatched._meta.db_table,
+        greatest="MAX" if vendor == "sqlite" else "GREATEST",
+    )
+
+
 def _row(
     connection: BaseDatabaseWrapper, statement: str, parameters: list[Any], conversation_id: int
 ) -> tuple[Any, ...]:
     """The one row of a statement that takes sequence numbers. Raises `Conversation.DoesNotExist`."""
-    quote = connection.ops.quote_name
-    text = statement.format(
-        conversation=quote(Conversation._meta.db_table),
-        event=quote(Event._meta.db_table),
-        undispatched=quote(Undispatched._meta.db_table),
-        greatest="MAX" if connection.vendor == "sqlite" else "GREATEST",
-    )
-    rows = execute(connection, text, parameters)
+    rows = execute(connection, _filled(statement, connection.vendor), parameters)
     if not rows:
         raise Conversation.DoesNotExist(f"Conversation {conversation_id} is gone.")
     return rows[0]
@@ -271,7 +280,7 @@ def _insert(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[in
     for one in events:
         created_at = connection.ops.adapt_datetimefield_value(one.created_at)
         numbers = (one.organisation_id, one.conversation_id, one.contact_id, one.type, one.seq, one.schema_version)
-        given += [*numbers, json.dumps(one.data), one.actor_kind, one.actor_id, one.actor_label, created_at]
+        given += [*numbers, _document(one.data), one.actor_kind, one.actor_id, one.actor_label, created_at]
     table = connection.ops.quote_name(Event._meta.db_table)
     statement = f"INSERT INTO {table} ({_COLUMNS}) VALUES {rows} RETURNING id"
     ids = [pk for (pk,) in execute(connection, statement, given)]

@@ -141,7 +141,7 @@ class Outcome:
     body: bytes
     truncated: bool
     #: Milliseconds from the start to the end of each phase: dns, connect, tls, firstByte, total. The first three are 0
-    #: on a connection that was used before.
+    #: on a connection that was used before, firstByte where none came.
     timings: dict[str, int]
     #: Whether an open connection was used again.
     reused: bool = False

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -110,21 +111,17 @@ RETURNING {outstanding.COPIED}
 ), made AS (
 {outstanding.ADD.replace("{deliveries}", "delivery")} RETURNING *
 )
-SELECT counts.taken, CASE WHEN row_number() OVER () = 1 THEN counts.others END, fresh.*
-FROM (
-    SELECT count(*) AS taken, ARRAY(
-        SELECT DISTINCT webhook_id FROM made
-        WHERE next_attempt_at IS NOT NULL AND webhook_id NOT IN (SELECT webhook_id FROM wanted)
-    ) AS others
-    FROM numbered
-) AS counts LEFT JOIN (
+SELECT counts.taken, CASE WHEN row_number() OVER () = 1 THEN ARRAY(
+    SELECT DISTINCT webhook_id FROM made
+    WHERE next_attempt_at IS NOT NULL AND webhook_id NOT IN (SELECT webhook_id FROM wanted)
+) END, fresh.*
+FROM (SELECT count(*) AS taken FROM numbered) AS counts LEFT JOIN (
     SELECT {due.COLUMNS}
     FROM (
         SELECT d.*, {due.BEHIND} AS behind FROM made AS d
         WHERE d.next_attempt_at IS NOT NULL AND d.webhook_id IN (SELECT webhook_id FROM wanted)
         ORDER BY d.delivery_id LIMIT %s
     ) AS due JOIN facts AS event ON event.id = due.event_id
-    ORDER BY due.delivery_id
 ) AS fresh ON true
 """
 
@@ -220,7 +217,10 @@ def _dispatch_postgresql(
     parameters = [sql.numbers(wanted), oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment]
     parameters += [sql.text(moment), room]
     rows = sql.run(_all_postgresql(again), parameters)
-    return Dispatched(rows[0][0], due.ready(row[2:] for row in rows if row[2] is not None), rows[0][1])
+    taken, others, *_first = rows[0]
+    # Put in order here: the server would put whole events in order.
+    fresh = sorted((row[2:] for row in rows if row[2] is not None), key=itemgetter(0))
+    return Dispatched(taken, due.ready(fresh), others)
 
 
 @cache

@@ -182,9 +182,10 @@ class Drain:
             # What waits for a token is still sent.
             self.serving.leases.renew()
             self.collect(FLUSH_SECONDS)
-        self.desk.wait()
-        self.writer.flush()
         self.tell()
         self.desk.wait()
+        while self.writer.results:
+            self.writer.flush()
+            self.desk.wait()
         self.serving.leases.give_up_all()
         self.sender.stream.close()

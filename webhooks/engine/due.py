@@ -212,11 +212,26 @@ def in_utc(statement: str) -> str:
 
 def ready(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """The fields of `Due` from rows of `COLUMNS`. Bodies are made here, where the engine waits for the database."""
-    return [
-        (pk, webhook_id, organisation_id, event_id, lane, attempt_count, blocks, behind, (due_at, pk), *body)
-        for pk, webhook_id, organisation_id, event_id, lane, format, version, attempt_count, blocks, behind, due_at, *of in rows
-        for body in (_body(format, version, event_id, *of),)
-    ]
+    return [_of_due(*row) for row in rows]
+
+
+def _of_due(
+    pk: int,
+    webhook_id: int,
+    organisation_id: int,
+    event_id: int,
+    lane: int | None,
+    format: str,
+    version: int,
+    attempt_count: int,
+    blocks: bool,
+    behind: int | None,
+    due_at: str,
+    *event: Any,
+) -> tuple[Any, ...]:
+    body, trace = _body(format, version, event_id, *event)
+    place = due_at, pk
+    return pk, webhook_id, organisation_id, event_id, lane, attempt_count, blocks, behind, place, body, trace
 
 
 def _body(

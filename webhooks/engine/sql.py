@@ -82,8 +82,10 @@ def rows_of(
     return head + "(VALUES " + ", ".join([marks] * (len(plain) // len(columns))) + ")", plain
 
 
-#: Kinds that take the server long to read: each value is given once, and rows have its place among them.
+#: Kinds that take the server long to read: of so many values at most each is given once, and rows have its place among
+#: them. To find the place in a long array takes the server longer.
 _DEAR = frozenset({"jsonb", "timestamptz"})
+_FEW = 64
 
 
 def _given(
@@ -99,11 +101,11 @@ def _given(
             chosen.append(f"CAST(%s AS {kind})")
             read.append(column[0])
             continue
-        if kind in _DEAR:
-            places: dict[Any, int | None] = {None: None}
-            for value in column:
-                # The dictionary's length counts None as well, so the first has the place 1, as in PostgreSQL.
-                places.setdefault(value, len(places))
+        places: dict[Any, int | None] = {None: None}
+        for value in column if kind in _DEAR else ():
+            # The dictionary's length counts None as well, so the first has the place 1, as in PostgreSQL.
+            places.setdefault(value, len(places))
+        if 1 < len(places) <= _FEW:
             chosen.append(f"(CAST(%s AS {kind}[]))[{name}]")
             read.append(_array(list(places)[1:], kind))
             kind, column = "integer", [places[value] for value in column]

@@ -18,7 +18,7 @@ from webhooks.engine.serving import Serving
 
 log = logging.getLogger("webio.deliveries")
 
-#: Outcomes are written when there are so many, or when the oldest has waited so long, seconds.
+#: Outcomes are written when there are so many, never more at once, or when the oldest has waited so long, seconds.
 FLUSH_COUNT = 1000
 FLUSH_SECONDS = 0.02
 #: With so many requests under way there is more to come: outcomes wait longer, for larger writes.
@@ -60,9 +60,9 @@ class Writer:
         return len(self.results) >= FLUSH_COUNT or time.monotonic() - self.oldest_result >= patience
 
     def flush(self) -> None:
-        """Write the outcomes at hand."""
+        """Write the outcomes at hand, the oldest `FLUSH_COUNT` if there are more."""
         if self.results:
-            results, self.results = self.results, []
+            results, self.results = self.results[:FLUSH_COUNT], self.results[FLUSH_COUNT:]
             self.writing = True
             self.desk.follow(self.writes(results))
 

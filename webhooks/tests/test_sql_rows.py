@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -46,6 +46,20 @@ def test_points_in_time_come_through_unchanged() -> None:
     at = datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=UTC)
     (row,) = through_the_database([(1, "", [], True, at)])
     assert row[4] == (at if isinstance(row[4], datetime) else sql.moment(at))
+
+
+@pytest.mark.parametrize("distinct", [1, 63, 64, 65, 200])
+def test_few_and_many_different_documents_and_times_come_through(distinct: int) -> None:
+    began = datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=UTC)
+    rows: list[tuple[Any, ...]] = []
+    for number in range(250):
+        value = number % distinct
+        rows.append((number, "", {"number": value}, True, None if value == 1 else began + timedelta(seconds=value)))
+    found = through_the_database(rows)
+    assert [row[2] for row in found] == [row[2] for row in rows]
+    assert [row[4] for row in found] == [
+        at if at is None or isinstance(found[0][4], datetime) else sql.moment(at) for *_others, at in rows
+    ]
 
 
 def test_what_is_alike_is_given_once_and_what_is_not_comes_through_as_well() -> None:
