@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -20,7 +21,7 @@ from core.clock import now
 from core.outbound import Outcome
 from organisations.models import WebioToken
 from webhooks.actions import pause_webhook, resume_webhook, rotate_secret
-from webhooks.engine import dispatch, record
+from webhooks.engine import dispatch, record, writing
 from webhooks.engine.due import Due
 from webhooks.engine.schedule import DELAYS, JITTER, RETRY_AFTER_MAXIMUM, next_delay, retry_after
 from webhooks.models import Attempt, Delivery, Outstanding, Webhook
@@ -46,6 +47,34 @@ def outcome(status: int | None, headers: list[tuple[str, str]] | None = None) ->
     """An answer with `status`, or none at all."""
     timings = {"dns": 0, "connect": 0, "tls": 0, "firstByte": 0, "total": 1}
     return Outcome(status, "" if status else "connect", tuple(headers or ()), b"", False, timings)
+
+
+def test_outcomes_are_written_so_many_at_once_and_none_is_left_at_the_end(
+    acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def write(reports: list[tuple[Any, ...]], *rest: Any) -> record.Written:
+        sizes.append(len(reports))
+        return record.write(reports, *rest)
+
+    monkeypatch.setattr(writing, "FLUSH_COUNT", 2)
+    monkeypatch.setattr(writing, "write", write)
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    for number in range(7):
+        say(acme, "Hello", address=f"44771747{number:04d}")
+    with running_drain() as drain:
+        # All have ended before any is written.
+        monkeypatch.setattr(drain.writer, "due", lambda _in_flight: False)
+        drain.settle((0, 1))
+        drain.look()
+        deadline = time.monotonic() + 20.0
+        while len(drain.writer.results) < 7 and time.monotonic() < deadline:
+            drain.sender.start()
+            drain.collect(0.01)
+        assert sizes == []
+    assert sizes == [2, 2, 2, 1]
+    assert Delivery.objects.filter(webhook=webhook, state="delivered").count() == 7
 
 
 def test_an_event_is_posted_signed_and_its_attempt_recorded(acme: Cast, endpoint: Endpoint) -> None:
