@@ -94,7 +94,7 @@ def cluster(url: str, **extra: str) -> Iterator[Popen[bytes]]:
 
 @contextmanager
 def standing_still(process: Popen[bytes]) -> Iterator[None]:
-    """A cluster does nothing for some seconds: less than the leases last by which its engines know of each other."""
+    """A cluster does nothing for some seconds."""
     os.killpg(process.pid, signal.SIGSTOP)
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -30,6 +31,15 @@ def say(cast: Cast, count: int = 1) -> None:
     """So many messages of a contact."""
     for _ in range(count):
         receive_message(channel=cast.channel, address=cast.contact.address, body="Hello")
+
+
+def prepared(columns: str) -> tuple[Any, ...]:
+    """What PostgreSQL tells of the one statement that dispatches."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {columns} FROM pg_prepared_statements WHERE statement LIKE '%facts AS MATERIALIZED%'")
+        (row,) = cursor.fetchall()
+    found: tuple[Any, ...] = row
+    return found
 
 
 def all_dispatched() -> None:
@@ -173,12 +183,7 @@ def test_dispatching_is_planned_once(acme: Cast) -> None:
     for _ in range(3):
         say(acme)
         assert dispatch(wanted=[webhook.pk], room=2).events
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT generic_plans >= 3, custom_plans FROM pg_prepared_statements"
-            " WHERE statement LIKE '%facts AS MATERIALIZED%'"
-        )
-        assert cursor.fetchall() == [(True, 0)]
+    assert prepared("generic_plans >= 3, custom_plans") == (True, 0)
 
 
 @only_postgresql
@@ -186,12 +191,8 @@ def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) 
     webhook = make_webhook(acme)
     say(acme)
     assert dispatch(wanted=[webhook.pk], room=2).fresh
+    name, count = prepared("name, cardinality(parameter_types)")
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name, cardinality(parameter_types) FROM pg_prepared_statements"
-            " WHERE statement LIKE '%facts AS MATERIALIZED%'"
-        )
-        ((name, count),) = cursor.fetchall()
         # What it set for the transaction of dispatching stands until the end of this test's.
         cursor.execute(f'EXPLAIN EXECUTE "{name}"({", ".join(["NULL"] * count)})')
         plan = "\n".join(row[0] for row in cursor.fetchall())
