@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
+from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+#: PostgreSQL manual, appendix A: invalid_sql_statement_name.
+NOT_PREPARED = "26000"
+#: What a statement's `%s` may stand for in `execute_in_turn`.
+Plain = int | str | Sequence[int]
+
+_names = (f"webio_{number}" for number in count(1))
 
 
 def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -27,6 +36,71 @@ def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any
         with Cursor(connection.connection) as prepared:
             prepared.execute(text, parameters, prepare=True)
             return prepared.fetchall() if prepared.description else []
+
+
+def execute_in_turn(
+    connection: BaseDatabaseWrapper, statements: Sequence[tuple[str, Sequence[Plain]]]
+) -> list[list[tuple[Any, ...]]]:
+    """Execute statements on PostgreSQL, each with its parameters, in one round trip; the rows of each.
+
+    Outside of a transaction they have one for all of them, which ends with the last (PostgreSQL manual, 55.2.2.1), and
+    are planned once for the connection where its option `prepare_threshold` allows it. Raises what Django's cursors
+    raise; then nothing was done.
+    """
+    connection.ensure_connection()
+    connection.validate_no_broken_transaction()
+    with connection.wrap_database_errors:
+        # After a rollback psycopg drops all that is prepared, and inside a transaction nothing could be tried again.
+        if connection.in_atomic_block or connection.connection.prepare_threshold is None:
+            return _in_turn(connection, [text % _literals(given) for text, given in statements])
+    try:
+        with connection.wrap_database_errors:
+            return _in_turn(connection, [_prepared(connection, text, given) for text, given in statements])
+    except OperationalError as problem:
+        if getattr(problem.__cause__, "sqlstate", "") != NOT_PREPARED:
+            raise
+    _known(connection).clear()
+    with connection.wrap_database_errors:
+        return _in_turn(connection, [_prepared(connection, text, given) for text, given in statements])
+
+
+def _in_turn(connection: BaseDatabaseWrapper, texts: Sequence[str]) -> list[list[tuple[Any, ...]]]:
+    from psycopg import Cursor
+
+    with Cursor(connection.connection) as plain:
+        plain.execute(";".join(texts), prepare=False)
+        found = [plain.fetchall() if plain.description else []]
+        while plain.nextset():
+            found.append(plain.fetchall() if plain.description else [])
+        return found
+
+
+def _prepared(connection: BaseDatabaseWrapper, text: str, given: Sequence[Plain]) -> str:
+    """How to execute a statement by its name, which it is given at its first use on this connection."""
+    known = _known(connection)
+    if text not in known:
+        name = next(_names)
+        marks = tuple(f"${number}" for number in range(1, len(given) + 1))
+        _in_turn(connection, [f"PREPARE {name} AS {text % marks}"])
+        known[text] = name
+    return f"EXECUTE {known[text]}" + (f"({', '.join(_literals(given))})" if given else "")
+
+
+def _known(connection: BaseDatabaseWrapper) -> dict[str, str]:
+    """The names of statements that have been prepared on this connection, by their text."""
+    names: dict[str, str] = connection.connection.__dict__.setdefault("webio_prepared", {})
+    return names
+
+
+def _literals(given: Sequence[Plain]) -> tuple[str, ...]:
+    return tuple(map(_literal, given))
+
+
+def _literal(value: Plain) -> str:
+    if isinstance(value, int):
+        return str(value)
+    text = value if isinstance(value, str) else "{" + ",".join(map(str, value)) + "}"
+    return "'" + text.replace("'", "''") + "'"
 
 
 def instant(value: datetime) -> datetime:

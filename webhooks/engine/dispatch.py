@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from core.clock import now
 from core.models import Sequence
+from core.statements import Plain
 from webhooks import outstanding
 from webhooks.engine import due, sql
 from webhooks.payloads import FORMAT_VERSION
@@ -85,16 +87,29 @@ _IN_ORDER = ", ".join(
 #: under the same id. Outcomes do wait, and with them what was dispatched before; so does who tells positions.
 _NO_DISK = "set_config('synchronous_commit', 'off', true)"
 
-#: All of it in one round trip. Who hears of events is looked up once for all of an organisation's of one type. What
-#: stands in a lane is looked up in the state before the statement, so the deliveries made by it do not count. The first
-#: row alone has what is of all of them: there may be thousands of others.
+_COUNTER = "SELECT value FROM {sequence} WHERE name = %s"
+
+#: A setting: the last position given, for the rest of a transaction that has locked the counter, else "".
+_POSITION = "webio.position"
+#: `{how}`: without waiting for whoever has locked it, or "".
+_LOCK_POSTGRESQL = f"""
+SELECT set_config('{_POSITION}', COALESCE(({_COUNTER} FOR NO KEY UPDATE {{how}})::text, ''), true),
+       {_IN_ORDER}, {_NO_DISK}
+"""
+
+#: All that is done by whoever has locked the counter, nothing otherwise. Who hears of events is looked up once for all
+#: of an organisation's of one type. What stands in a lane is looked up in the state before the statement, so the
+#: deliveries made by it do not count. The first row alone has what is of all of them: there may be thousands of others.
 _ALL_POSTGRESQL = f"""
 WITH wanted AS MATERIALIZED (
     SELECT unnest(%s::bigint[]) AS webhook_id
+), counter AS MATERIALIZED (
+    SELECT NULLIF(current_setting('{_POSITION}', true), '')::bigint AS value
 ), taken AS (
-    DELETE FROM {{undispatched}} WHERE event_id = ANY(ARRAY({_OWN_FIRST})) RETURNING event_id, organisation_id
+    DELETE FROM {{undispatched}} WHERE event_id = ANY(ARRAY({_OWN_FIRST})) AND (SELECT value FROM counter) IS NOT NULL
+    RETURNING event_id, organisation_id
 ), numbered AS (
-    {_NUMBER.replace("{taken}", "taken")} RETURNING event_id
+    {_NUMBER.replace("{taken}", "taken").replace("%s", "(SELECT value FROM counter)")} RETURNING event_id
 ), facts AS MATERIALIZED (
     SELECT event.* FROM numbered CROSS JOIN LATERAL (
         SELECT * FROM {{event}} WHERE id = event_id OFFSET 0
@@ -104,7 +119,8 @@ WITH wanted AS MATERIALIZED (
     FROM (SELECT DISTINCT organisation_id, type FROM facts) AS kind
     {_hearing("CROSS JOIN LATERAL (SELECT * FROM {table} AS table WHERE condition OFFSET 0) AS table", "kind")}
 ), counted AS (
-    UPDATE {{sequence}} SET value = value + (SELECT count(*) FROM numbered) WHERE name = %s
+    UPDATE {{sequence}} SET value = value + (SELECT count(*) FROM numbered)
+    WHERE name = %s AND EXISTS (SELECT 1 FROM numbered)
 ), delivery AS (
 {_FAN_OUT.replace("{state}", "target.state").replace("{hearing}", "JOIN target USING (organisation_id, type)")}
 RETURNING {outstanding.COPIED}
@@ -198,25 +214,30 @@ def settle_positions() -> None:
 def _dispatch(
     limit: int, wait: bool, place: tuple[int, int], wanted: Collection[int], room: int, again: str
 ) -> Dispatched:
-    with transaction.atomic():
-        counter = _counter(wait)
-        if counter is None:
-            return Dispatched(elsewhere=True)
-        if sql.vendor() == "postgresql":
-            return _dispatch_postgresql(limit, counter, place, wanted, room, again)
-        return _dispatch_sqlite(limit, counter, wanted, room, again)
+    if sql.vendor() != "postgresql":
+        with transaction.atomic():
+            return _dispatch_sqlite(limit, wanted, room, again)
+    # In a transaction of the caller's, what fails must be taken back alone.
+    with transaction.atomic() if connection.in_atomic_block else nullcontext():
+        return _dispatch_postgresql(limit, wait, place, wanted, room, again)
 
 
 def _dispatch_postgresql(
-    limit: int, value: int, place: tuple[int, int], wanted: Collection[int], room: int, again: str
+    limit: int, wait: bool, place: tuple[int, int], wanted: Collection[int], room: int, again: str
 ) -> Dispatched:
-    moment = sql.moment(now())
+    moment = str(sql.text(now()))
     number, count = place
     # Of so many, `limit` are about ours.
     oldest = limit if count == 1 else limit * (count + 1)
-    parameters = [sql.numbers(wanted), oldest, count, number, limit, value, POSITIONS, FORMAT_VERSION, moment]
-    parameters += [sql.text(moment), room]
-    rows = sql.run(_all_postgresql(again), parameters)
+    given: list[Plain] = [list(wanted), oldest, count, number, limit, POSITIONS, FORMAT_VERSION]
+    given += [f"{moment}+00", moment, room]
+    lock = _LOCK_POSTGRESQL.replace("{how}", "" if wait else "SKIP LOCKED")
+    # A statement sees what was committed before it began: the second all that was done by who held the lock before.
+    locked, rows = sql.run_in_turn((lock, [POSITIONS]), (_all_postgresql(again), given))
+    if not locked[0][0]:
+        if Sequence.objects.get_or_create(name=POSITIONS)[1]:
+            return _dispatch_postgresql(limit, wait, place, wanted, room, again)
+        return Dispatched(elsewhere=True)
     taken, others, *_first = rows[0]
     # Put in order here: the server would put whole events in order.
     fresh = sorted((row[2:] for row in rows if row[2] is not None), key=itemgetter(0))
@@ -230,10 +251,11 @@ def _all_postgresql(again: str) -> str:
     return due.in_utc(statement.replace("{facts}", "facts").replace("{due_at}", "CAST(%s AS text)"))
 
 
-def _dispatch_sqlite(limit: int, value: int, wanted: Collection[int], room: int, again: str) -> Dispatched:
+def _dispatch_sqlite(limit: int, wanted: Collection[int], room: int, again: str) -> Dispatched:
     taken = [row[0] for row in sql.run(_OLDEST, [limit])]
     if not taken:
         return Dispatched()
+    ((value,),) = sql.run(_COUNTER, [POSITIONS]) or [(Sequence.objects.get_or_create(name=POSITIONS)[0].value,)]
     chosen = sql.numbers(taken)
     sql.run(_NUMBER.replace("{taken}", _OWNED_SQLITE), [value, chosen])
     sql.run(f"DELETE FROM {_OWNED_SQLITE}", [chosen])
@@ -251,18 +273,3 @@ def _dispatch_sqlite(limit: int, value: int, wanted: Collection[int], room: int,
     made = due.in_utc(_MADE_SQLITE.replace("{wanted}", condition))
     rows = sql.run(made, [first, first, ours, room]) if room else []
     return Dispatched(len(taken), due.ready(rows), others)
-
-
-def _counter(wait: bool) -> int | None:
-    """Lock the counter. Returns the last position given, None when somebody else holds the counter."""
-    read = "SELECT value FROM {sequence} WHERE name = %s"
-    if sql.vendor() == "postgresql":
-        read = (
-            read.replace("value", f"value, {_IN_ORDER}, {_NO_DISK}")
-            + " FOR NO KEY UPDATE"
-            + ("" if wait else " SKIP LOCKED")
-        )
-    rows = sql.run(read, [POSITIONS])
-    if not rows and Sequence.objects.get_or_create(name=POSITIONS)[1]:
-        rows = sql.run(read, [POSITIONS])
-    return rows[0][0] if rows else None

@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from conversations.models import Event, Position, Undispatched
 from core import models as core
-from core.statements import execute
+from core.statements import Plain, execute, execute_in_turn
 from organisations.models import Organisation, WebioToken
 from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Outstanding, Subscription, Tally, Webhook
 
@@ -168,6 +168,11 @@ def text(value: datetime | None) -> str | None:
 def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """`core.statements.execute` with `{table}` names filled in."""
     return execute(connections[DEFAULT_DB_ALIAS], _named(sql), parameters)
+
+
+def run_in_turn(*statements: tuple[str, Sequence[Plain]]) -> list[list[tuple[Any, ...]]]:
+    """`core.statements.execute_in_turn` with `{table}` names filled in."""
+    return execute_in_turn(connections[DEFAULT_DB_ALIAS], [(_named(text), given) for text, given in statements])
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from conversations.actions import receive_message
 from conversations.models import Event
 from organisations.models import Organisation
 from webhooks.engine import due, intake
-from webhooks.engine.dispatch import Dispatched, dispatch, settle_positions
+from webhooks.engine.dispatch import _IN_ORDER, Dispatched, dispatch, settle_positions
 from webhooks.models import Delivery
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.engine import running_drain
@@ -178,6 +178,7 @@ def test_what_is_still_to_be_sent_makes_dispatching_no_slower(acme: Cast) -> Non
 
 
 @only_postgresql
+@pytest.mark.django_db(transaction=True)
 def test_dispatching_is_planned_once(acme: Cast) -> None:
     webhook = make_webhook(acme)
     for _ in range(3):
@@ -187,13 +188,14 @@ def test_dispatching_is_planned_once(acme: Cast) -> None:
 
 
 @only_postgresql
+@pytest.mark.django_db(transaction=True)
 def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) -> None:
     webhook = make_webhook(acme)
     say(acme)
     assert dispatch(wanted=[webhook.pk], room=2).fresh
     name, count = prepared("name, cardinality(parameter_types)")
-    with connection.cursor() as cursor:
-        # What it set for the transaction of dispatching stands until the end of this test's.
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {_IN_ORDER}")
         cursor.execute(f'EXPLAIN EXECUTE "{name}"({", ".join(["NULL"] * count)})')
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "Seq Scan" not in plan
