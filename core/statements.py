@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from django.db import OperationalError
+from django.db import ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: PostgreSQL manual, appendix A: invalid_sql_statement_name.
@@ -56,7 +56,7 @@ def execute_in_turn(
     try:
         with connection.wrap_database_errors:
             return _in_turn(connection, [_prepared(connection, text, given) for text, given in statements])
-    except OperationalError as problem:
+    except ProgrammingError as problem:
         if getattr(problem.__cause__, "sqlstate", "") != NOT_PREPARED:
             raise
     _known(connection).clear()

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 from django.conf import settings
-from django.db import DataError, connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db.transaction import TransactionManagementError
 
-from core.statements import execute
+from core.statements import execute, execute_in_turn
 
 pytestmark = pytest.mark.django_db
 
@@ -60,6 +60,64 @@ def test_behind_pgbouncer_it_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None
     assert execute(connection, statement, [1]) == [("not kept", 1)]
     count = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s"
     assert execute(connection, count, ["SELECT 'not kept'%"]) == [(0,)]
+
+
+#: Two statements that need one transaction: the second reads what the first has set for the rest of it.
+SETS = "SELECT set_config('webio.test', %s, true), %s + 1"
+READS = "SELECT current_setting('webio.test', true), cardinality(CAST(%s AS bigint[])), 7 %% 4"
+IN_TURN = [(SETS, ["it's", 41]), (READS, [[1, 2, 3]])]
+FOUND = [[("it's", 42)], [("it's", 3, 3)]]
+PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%%set_config(''webio.test''%%'"
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@pytest.mark.django_db(transaction=True)
+def test_statements_in_turn_are_one_transaction_and_are_planned_once() -> None:
+    for _ in range(2):
+        assert execute_in_turn(connection, IN_TURN) == FOUND
+    assert execute(connection, "SELECT current_setting('webio.test', true)", []) == [("",)]
+    assert execute(connection, PREPARED, []) == [(1,)]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@pytest.mark.django_db(transaction=True)
+def test_statements_in_turn_are_prepared_again_after_what_a_rollback_dropped() -> None:
+    assert execute_in_turn(connection, IN_TURN) == FOUND
+    with transaction.atomic():
+        execute(connection, "SELECT 1", [])
+        transaction.set_rollback(True)
+    # That is what psycopg does with a rollback.
+    assert execute(connection, PREPARED, []) == [(0,)]
+    assert execute_in_turn(connection, IN_TURN) == FOUND
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@pytest.mark.django_db(transaction=True)
+def test_of_statements_in_turn_nothing_is_done_when_one_fails() -> None:
+    execute(connection, "CREATE TABLE core_test_in_turn (id bigint PRIMARY KEY)", [])
+    try:
+        insert = "INSERT INTO core_test_in_turn VALUES (%s)"
+        with pytest.raises(IntegrityError):
+            execute_in_turn(connection, [(insert, [1]), (insert, [1])])
+        assert execute_in_turn(connection, [(insert, [1]), ("SELECT id FROM core_test_in_turn", [])]) == [[], [(1,)]]
+    finally:
+        execute(connection, "DROP TABLE core_test_in_turn", [])
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+def test_statements_in_turn_are_part_of_a_transaction() -> None:
+    assert execute_in_turn(connection, IN_TURN) == FOUND
+    assert execute(connection, "SELECT current_setting('webio.test', true)", []) == [("it's",)]
+    assert execute(connection, PREPARED, []) == [(0,)]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@pytest.mark.django_db(transaction=True)
+def test_behind_pgbouncer_statements_in_turn_are_not_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.ensure_connection()
+    monkeypatch.setattr(connection.connection, "prepare_threshold", None)
+    assert execute_in_turn(connection, IN_TURN) == FOUND
+    assert execute(connection, PREPARED, []) == [(0,)]
 
 
 @pytest.mark.parametrize(("pgbouncer", "allowed"), [("0", True), ("1", False)])

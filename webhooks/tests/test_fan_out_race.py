@@ -6,11 +6,12 @@ import threading
 from collections import Counter
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
-from conftest import make_cast
+from conftest import Cast, make_cast
 from conversations import actions as conversation_actions
-from conversations.models import Event, Position
+from conversations.models import Event, Position, Undispatched
+from core.models import Sequence
 from webhooks.engine import dispatch
 from webhooks.engine.leases import Leases, ask
 from webhooks.models import Delivery
@@ -60,3 +61,32 @@ def test_engines_fan_out_once_and_one_of_them_serves_a_webhook() -> None:
         assert Delivery.objects.filter(webhook=webhook).count() == expected
     times = Counter(pk for own in served.values() for pk in own)
     assert times == {webhook.pk: 1 for webhook in webhooks}
+
+
+def test_while_somebody_else_numbers_events_they_are_left_to_that_one(acme: Cast) -> None:
+    webhook = make_webhook(acme)
+    conversation_actions.receive_message(channel=acme.channel, address="447700900001", body="x")
+    dispatch.dispatch()
+    conversation_actions.receive_message(channel=acme.channel, address="447700900001", body="y")
+    found: list[dispatch.Dispatched] = []
+
+    def other() -> None:
+        try:
+            found.append(dispatch.dispatch(wanted=[webhook.pk], room=5))
+        finally:
+            connections.close_all()
+
+    with transaction.atomic():
+        Sequence.objects.select_for_update().get(name=dispatch.POSITIONS)
+        together([threading.Thread(target=other)])
+        assert (found[0].events, found[0].elsewhere) == (0, True)
+        assert Undispatched.objects.exists()
+        waits = threading.Thread(
+            target=lambda: (found.append(dispatch.dispatch(wait=True)), connections.close_all()),
+        )
+        waits.start()
+        waits.join(0.3)
+        assert waits.is_alive()
+    waits.join(10)
+    assert found[1].events
+    assert not Undispatched.objects.exists()
