@@ -8,6 +8,7 @@ in the order in which they were given, and so are the steps that follow them. Th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import pickle
@@ -26,6 +27,10 @@ from typing import Any, NoReturn
 from django.db import connections
 
 log = logging.getLogger("webio.deliveries")
+
+#: Room for what the two processes tell each other, bytes: neither waits until the other has read a part of it. Linux
+#: gives an ordinary user so much (pipe(7)).
+ROOM = 1024 * 1024
 
 #: What the database is asked; its result is what the course's `yield` gives.
 Job = Callable[[], Any]
@@ -78,16 +83,22 @@ class Desk(Inline):
 
     def __enter__(self) -> Desk:
         connections.close_all()
-        self._pipe, theirs = Pipe()
+        given, self._jobs = _roomy_pipe()
+        self._results, told = _roomy_pipe()
         self.process = os.fork()
         if not self.process:
-            self._pipe.close()
-            _serve(theirs)
-        theirs.close()
+            self._jobs.close()
+            self._results.close()
+            _serve(given, told)
+        given.close()
+        told.close()
+        self._told = select.poll()
+        self._told.register(self._results, select.POLLIN)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pipe.close()
+        self._jobs.close()
+        self._results.close()
         _pid, status = os.waitpid(self.process, 0)
         if status:
             log.error("who asks the database ended with %d", os.waitstatus_to_exitcode(status))
@@ -97,11 +108,12 @@ class Desk(Inline):
         self._step(course, None)
 
     def fileno(self) -> int:
-        return self._pipe.fileno()
+        return self._results.fileno()
 
     def proceed(self) -> None:
-        while self._pipe.poll():
-            result, problem = self._pipe.recv()
+        # The connection's own `poll` makes a selector each time, and this is asked between any few requests.
+        while self._told.poll(0):
+            result, problem = self._results.recv()
             course = self._waiting.popleft()
             if problem is not None:
                 self.busy -= 1
@@ -110,14 +122,14 @@ class Desk(Inline):
 
     def wait(self) -> None:
         while self.busy:
-            select.select([self._pipe], [], [])
+            self._told.poll()
             self.proceed()
 
     def abandon(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
         try:
-            while self._waiting and self._pipe.poll(max(0.0, until - time.monotonic())):
-                self._pipe.recv_bytes()
+            while self._waiting and self._told.poll(max(0.0, until - time.monotonic()) * 1000):
+                self._results.recv_bytes()
                 self._waiting.popleft()
         except (EOFError, OSError):
             # It has died.
@@ -131,11 +143,20 @@ class Desk(Inline):
         except StopIteration:
             self.busy -= 1
         else:
-            self._pipe.send(job)
+            self._jobs.send(job)
             self._waiting.append(course)
 
 
-def _serve(pipe: Connection) -> NoReturn:
+def _roomy_pipe() -> tuple[Connection, Connection]:
+    """The two ends of a pipe, to receive and to send."""
+    receives, sends = Pipe(duplex=False)
+    # One whose user has very many pipes has less room, and it works all the same.
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(sends.fileno(), fcntl.F_SETPIPE_SZ, ROOM)
+    return receives, sends
+
+
+def _serve(given: Connection, told: Connection) -> NoReturn:
     """Do jobs until nobody is left to give any."""
     status = 1
     try:
@@ -144,11 +165,11 @@ def _serve(pipe: Connection) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         jobs: SimpleQueue[bytes | None] = SimpleQueue()
         # Its connections are its own, and whoever gives a job need not wait until the one before is done.
-        work = threading.Thread(target=_work, args=(pipe, jobs))
+        work = threading.Thread(target=_work, args=(told, jobs))
         work.start()
         with contextlib.suppress(EOFError, OSError):
             while True:
-                jobs.put(pipe.recv_bytes())
+                jobs.put(given.recv_bytes())
         jobs.put(None)
         work.join()
         status = 0
@@ -158,10 +179,10 @@ def _serve(pipe: Connection) -> NoReturn:
         os._exit(status)
 
 
-def _work(pipe: Connection, jobs: SimpleQueue[bytes | None]) -> None:
+def _work(told: Connection, jobs: SimpleQueue[bytes | None]) -> None:
     try:
-        while (given := jobs.get()) is not None:
-            pipe.send_bytes(_done(given))
+        while (job := jobs.get()) is not None:
+            told.send_bytes(_done(job))
     except OSError:
         # Nobody waits for it any more.
         pass
