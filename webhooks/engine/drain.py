@@ -52,6 +52,8 @@ class Drain:
         #: Webhooks for which there may be something in a moment.
         self.expecting: set[int] = set()
         self.lingers_until: float | None = None
+        #: The database is being tidied up: nobody waits for that.
+        self.tidying = False
         #: Requests under way when it last told.
         self.told = 0
 
@@ -108,8 +110,8 @@ class Drain:
                 self.hear(waiter.topics)
 
     def idle(self) -> bool:
-        """Nothing is under way, nothing waits to be written, and the database is asked nothing."""
-        return not self.sender.stream.in_flight and self.writer.idle() and not self.desk.busy
+        """Nothing is under way, nothing waits to be written, and the database is asked nothing that matters."""
+        return not self.sender.stream.in_flight and self.writer.idle() and self.desk.busy == self.tidying
 
     def quiet(self) -> bool:
         """Nothing is under way but what does not answer, and nothing waits to be written."""
@@ -158,8 +160,9 @@ class Drain:
 
     def tidies(self) -> Course:
         """The course of tidying up after what was dispatched."""
-        self.intake.dispatched = 0
+        self.intake.dispatched, self.tidying = 0, True
         yield dispatch.tidy
+        self.tidying = False
 
     def look(self, hinted: bool = False, thorough: bool = True) -> None:
         """Look for work (`Intake.look`)."""
