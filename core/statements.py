@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -13,9 +14,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 #: PostgreSQL manual, appendix A: invalid_sql_statement_name.
 NOT_PREPARED = "26000"
 #: What a statement's `%s` may stand for in `execute_in_turn`.
-Plain = int | str | Sequence[int]
+Plain = int | str | list[int]
 
-_names = (f"webio_{number}" for number in count(1))
+_numbers = count(1)
 
 
 def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -51,8 +52,9 @@ def execute_in_turn(
     connection.validate_no_broken_transaction()
     with connection.wrap_database_errors:
         # After a rollback psycopg drops all that is prepared, and inside a transaction nothing could be tried again.
-        if connection.in_atomic_block or connection.connection.prepare_threshold is None:
-            return _in_turn(connection, [text % _literals(given) for text, given in statements])
+        whole = connection.in_atomic_block or not connection.get_autocommit()
+        if whole or connection.connection.prepare_threshold is None:
+            return _in_turn(connection, [text % _literals(connection, given) for text, given in statements])
     try:
         with connection.wrap_database_errors:
             return _in_turn(connection, [_prepared(connection, text, given) for text, given in statements])
@@ -68,7 +70,7 @@ def _in_turn(connection: BaseDatabaseWrapper, texts: Sequence[str]) -> list[list
     from psycopg import Cursor
 
     with Cursor(connection.connection) as plain:
-        plain.execute(";".join(texts), prepare=False)
+        plain.execute("\n;".join(texts), prepare=False)
         found = [plain.fetchall() if plain.description else []]
         while plain.nextset():
             found.append(plain.fetchall() if plain.description else [])
@@ -79,11 +81,11 @@ def _prepared(connection: BaseDatabaseWrapper, text: str, given: Sequence[Plain]
     """How to execute a statement by its name, which it is given at its first use on this connection."""
     known = _known(connection)
     if text not in known:
-        name = next(_names)
+        name = f"webio_{os.getpid()}_{next(_numbers)}"
         marks = tuple(f"${number}" for number in range(1, len(given) + 1))
         _in_turn(connection, [f"PREPARE {name} AS {text % marks}"])
         known[text] = name
-    return f"EXECUTE {known[text]}" + (f"({', '.join(_literals(given))})" if given else "")
+    return f"EXECUTE {known[text]}" + (f"({', '.join(_literals(connection, given))})" if given else "")
 
 
 def _known(connection: BaseDatabaseWrapper) -> dict[str, str]:
@@ -92,15 +94,13 @@ def _known(connection: BaseDatabaseWrapper) -> dict[str, str]:
     return names
 
 
-def _literals(given: Sequence[Plain]) -> tuple[str, ...]:
-    return tuple(map(_literal, given))
+def _literals(connection: BaseDatabaseWrapper, given: Sequence[Plain]) -> tuple[str, ...]:
+    """Parameters as the server reads them: quoted, numbers too, so that their types are found out as those of marks."""
+    from psycopg.pq import Escaping
 
-
-def _literal(value: Plain) -> str:
-    if isinstance(value, int):
-        return str(value)
-    text = value if isinstance(value, str) else "{" + ",".join(map(str, value)) + "}"
-    return "'" + text.replace("'", "''") + "'"
+    quoted = Escaping(connection.connection.pgconn).escape_literal
+    texts = ("{" + ",".join(map(str, one)) + "}" if isinstance(one, list) else str(one) for one in given)
+    return tuple(bytes(quoted(text.encode())).decode() for text in texts)
 
 
 def instant(value: datetime) -> datetime:

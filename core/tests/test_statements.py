@@ -63,10 +63,11 @@ def test_behind_pgbouncer_it_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 #: Two statements that need one transaction: the second reads what the first has set for the rest of it.
-SETS = "SELECT set_config('webio.test', %s, true), %s + 1"
+SETS = "SELECT set_config('webio.test', %s, true), 5 -%s -- 100 %% of it"
 READS = "SELECT current_setting('webio.test', true), cardinality(CAST(%s AS bigint[])), 7 %% 4"
-IN_TURN = [(SETS, ["it's", 41]), (READS, [[1, 2, 3]])]
-FOUND = [[("it's", 42)], [("it's", 3, 3)]]
+TEXT = "it's 100 % \\ $1"
+IN_TURN = [(SETS, [TEXT, -3]), (READS, [[1, 2, 3]])]
+FOUND = [[(TEXT, 8)], [(TEXT, 3, 3)]]
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%%set_config(''webio.test''%%'"
 
 
@@ -107,7 +108,7 @@ def test_of_statements_in_turn_nothing_is_done_when_one_fails() -> None:
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
 def test_statements_in_turn_are_part_of_a_transaction() -> None:
     assert execute_in_turn(connection, IN_TURN) == FOUND
-    assert execute(connection, "SELECT current_setting('webio.test', true)", []) == [("it's",)]
+    assert execute(connection, "SELECT current_setting('webio.test', true)", []) == [(TEXT,)]
     assert execute(connection, PREPARED, []) == [(0,)]
 
 

@@ -150,8 +150,8 @@ class Desk(Inline):
 def _roomy_pipe() -> tuple[Connection, Connection]:
     """The two ends of a pipe, to receive and to send."""
     receives, sends = Pipe(duplex=False)
-    # One whose user has very many pipes has less room, and it works all the same.
-    with contextlib.suppress(OSError):
+    # One whose user has very many pipes, or whose system is no Linux, has less room, and it works all the same.
+    with contextlib.suppress(AttributeError, OSError):
         fcntl.fcntl(sends.fileno(), fcntl.F_SETPIPE_SZ, ROOM)
     return receives, sends
 

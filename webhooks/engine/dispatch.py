@@ -143,7 +143,6 @@ FROM (SELECT count(*) AS taken FROM numbered) AS counts LEFT JOIN (
 
 #: In the order of an index, which soon passes over what is gone; the table holds it until it is vacuumed.
 _WAITING = "SELECT 1 FROM {undispatched} ORDER BY event_id LIMIT 1"
-_TIDY = "VACUUM (SKIP_LOCKED, TRUNCATE FALSE) {undispatched}, {outstanding}"
 _FACTS_SQLITE = "(SELECT * FROM {event} WHERE id IN (SELECT value FROM json_each(%s)))"
 _OWNED_SQLITE = "{undispatched} WHERE event_id IN (SELECT value FROM json_each(%s))"
 _MADE_SQLITE = f"""
@@ -200,16 +199,6 @@ def dispatch(
 def waiting() -> bool:
     """Whether an event waits to be dispatched."""
     return bool(sql.run(_WAITING, []))
-
-
-def tidy() -> None:
-    """Have PostgreSQL clear away what was dispatched and delivered.
-
-    It would by itself, a minute later; until then each look goes past the index entries of all that (PostgreSQL manual,
-    25.1.2). A role that does not own the tables is told so in its log, and nothing happens.
-    """
-    if sql.vendor() == "postgresql" and not connection.in_atomic_block:
-        sql.run(_TIDY, [])
 
 
 def settle_positions() -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 from core.loops import Run
 from core.wakeup import Waiter
-from webhooks.engine import dispatch, tally
+from webhooks.engine import tally, tidying
 from webhooks.engine.desk import Course, Inline
 from webhooks.engine.intake import Intake
 from webhooks.engine.outgoing import DEADLINE
@@ -28,7 +28,7 @@ ABANDON_SECONDS = 5.0
 #: How often it looks which webhooks are its own, seconds: at first sooner, as others may begin at the same moment.
 PLACE_SECONDS = 2.0
 PLACE_SOONEST = 0.125
-#: After so many events the database is tidied up, once nothing was sent for so long, seconds.
+#: After so many events the database is tidied up, once nothing was dispatched or sent for so long, seconds.
 TIDY_EVENTS = 10_000
 TIDY_SECONDS = 0.5
 
@@ -52,8 +52,6 @@ class Drain:
         #: Webhooks for which there may be something in a moment.
         self.expecting: set[int] = set()
         self.lingers_until: float | None = None
-        #: The database is being tidied up: nobody waits for that.
-        self.tidying = False
         #: Requests under way when it last told.
         self.told = 0
 
@@ -95,7 +93,7 @@ class Drain:
                     # What sending takes is read meanwhile.
                     self.sender.directory.endpoints(self.expecting)
                     self.expecting = set()
-            if self.intake.dispatched >= TIDY_EVENTS and moment - self.sender.sent_at >= TIDY_SECONDS and self.idle():
+            if self.untidy(moment):
                 self.desk.follow(self.tidies())
             soonest = WAIT_SECONDS
             if not self.intake.looking:
@@ -110,8 +108,8 @@ class Drain:
                 self.hear(waiter.topics)
 
     def idle(self) -> bool:
-        """Nothing is under way, nothing waits to be written, and the database is asked nothing that matters."""
-        return not self.sender.stream.in_flight and self.writer.idle() and self.desk.busy == self.tidying
+        """Nothing is under way, nothing waits to be written, and the database is asked nothing."""
+        return not self.sender.stream.in_flight and self.writer.idle() and not self.desk.busy
 
     def quiet(self) -> bool:
         """Nothing is under way but what does not answer, and nothing waits to be written."""
@@ -158,11 +156,15 @@ class Drain:
         """The course of telling it."""
         yield partial(tally.tell_in_flight, self.slot, self.told)
 
+    def untidy(self, moment: float) -> bool:
+        """Much was dispatched, and for a while nothing was dispatched or sent."""
+        latest = max(self.sender.sent_at, self.intake.dispatched_at)
+        return self.intake.dispatched >= TIDY_EVENTS and moment - latest >= TIDY_SECONDS and self.idle()
+
     def tidies(self) -> Course:
         """The course of tidying up after what was dispatched."""
-        self.intake.dispatched, self.tidying = 0, True
-        yield dispatch.tidy
-        self.tidying = False
+        self.intake.dispatched = 0
+        yield tidying.begin
 
     def look(self, hinted: bool = False, thorough: bool = True) -> None:
         """Look for work (`Intake.look`)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
 import time
 from typing import Any
 
@@ -16,7 +18,8 @@ from core.loops import Run
 from core.wakeup import Waiter
 from organisations.models import Organisation
 from webhooks.engine import drain as drain_module
-from webhooks.engine import due, intake, sql
+from webhooks.engine import due, intake, sql, tidying
+from webhooks.engine.desk import Desk
 from webhooks.engine.dispatch import _IN_ORDER, Dispatched, dispatch, settle_positions
 from webhooks.engine.drain import Drain
 from webhooks.models import Delivery
@@ -232,5 +235,18 @@ def test_what_was_dispatched_is_cleared_away_once_it_is_quiet(acme: Cast, monkey
     run = Run(name=LOOP, slot_id=0, holder="", ends_at=time.monotonic() + 10.0)
     monkeypatch.setattr(run, "place", lambda: (0, 1))
     monkeypatch.setattr(run, "go_on", lambda: time.monotonic() < run.ends_at and not cleared())
-    Drain().run(run, Waiter(LOOP))
+    with Desk() as desk, contextlib.closing(Waiter(LOOP)) as waiter:
+        Drain(0, desk).run(run, waiter)
     assert cleared()
+
+
+@only_postgresql
+def test_that_it_cannot_be_cleared_away_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tidying, "_VACUUM", "VACUUM nothing_of_this_name")
+    tidying.begin()
+    for thread in threading.enumerate():
+        if thread.name == "tidying":
+            thread.join(10)
+    assert "tidying up" in caplog.text
