@@ -1,7 +1,7 @@
 """PostgreSQL clears away what was dispatched and delivered.
 
 It would by itself, a minute later; until then each look goes past the index entries of all that (PostgreSQL manual,
-25.1.2), which after 100,000 events takes as long as to dispatch one.
+25.1.2). After 100,000 events that added half a millisecond to the way from a commit to the endpoint.
 """
 
 from __future__ import annotations
