@@ -18,9 +18,11 @@ import time
 import django
 django.setup()
 from django.db import transaction
-from webhooks.engine import dispatch
+from core.models import Sequence
+from webhooks.engine.dispatch import POSITIONS
+Sequence.objects.get_or_create(name=POSITIONS)
 with transaction.atomic():
-    dispatch._counter(False)
+    Sequence.objects.select_for_update().get(name=POSITIONS)
     print("held", flush=True)
     time.sleep(600)
 """
