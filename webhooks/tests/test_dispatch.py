@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
-import time
 from typing import Any
 
 import pytest
@@ -14,16 +11,10 @@ from django.db import connection, transaction
 from conftest import Cast, make_cast
 from conversations.actions import receive_message
 from conversations.models import Event
-from core.loops import Run
-from core.wakeup import Waiter
 from organisations.models import Organisation
-from webhooks.engine import drain as drain_module
-from webhooks.engine import due, intake, sql, tidying
-from webhooks.engine.desk import Desk
+from webhooks.engine import due, intake
 from webhooks.engine.dispatch import _IN_ORDER, Dispatched, dispatch, settle_positions
-from webhooks.engine.drain import Drain
 from webhooks.models import Delivery
-from webhooks.signals import LOOP
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.engine import running_drain
 
@@ -215,38 +206,3 @@ def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) 
     # In the words of PostgreSQL 14 to 18.
     assert re.search(r"Hash (Right )?Semi Join", plan), plan
     assert "hashed SubPlan" in plan
-
-
-@only_postgresql
-@pytest.mark.django_db(transaction=True)
-def test_what_was_dispatched_is_cleared_away_once_it_is_quiet(acme: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain_module, "TIDY_EVENTS", 2)
-    monkeypatch.setattr(drain_module, "TIDY_SECONDS", 0.2)
-    vacuumed = """
-        SELECT count(*) FROM pg_stat_user_tables
-        WHERE vacuum_count > %s AND relname IN ('conversations_undispatched', 'webhooks_outstanding')
-    """
-    before = int(sql.run("SELECT max(vacuum_count) FROM pg_stat_user_tables", [])[0][0])
-
-    def cleared() -> bool:
-        return sql.run(vacuumed, [before]) == [(2,)]
-
-    say(acme, 2)
-    run = Run(name=LOOP, slot_id=0, holder="", ends_at=time.monotonic() + 10.0)
-    monkeypatch.setattr(run, "place", lambda: (0, 1))
-    monkeypatch.setattr(run, "go_on", lambda: time.monotonic() < run.ends_at and not cleared())
-    with Desk() as desk, contextlib.closing(Waiter(LOOP)) as waiter:
-        Drain(0, desk).run(run, waiter)
-    assert cleared()
-
-
-@only_postgresql
-def test_that_it_cannot_be_cleared_away_costs_nothing(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(tidying, "_VACUUM", "VACUUM nothing_of_this_name")
-    tidying.begin()
-    for thread in threading.enumerate():
-        if thread.name == "tidying":
-            thread.join(10)
-    assert "tidying up" in caplog.text
