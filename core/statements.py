@@ -56,12 +56,17 @@ def execute_in_turn(
         if whole or connection.connection.prepare_threshold is None:
             return _in_turn(connection, [text % _literals(connection, given) for text, given in statements])
     try:
-        with connection.wrap_database_errors:
-            return _in_turn(connection, [_prepared(connection, text, given) for text, given in statements])
+        return _in_turn_prepared(connection, statements)
     except ProgrammingError as problem:
         if getattr(problem.__cause__, "sqlstate", "") != NOT_PREPARED:
             raise
-    _known(connection).clear()
+        _known(connection).clear()
+    return _in_turn_prepared(connection, statements)
+
+
+def _in_turn_prepared(
+    connection: BaseDatabaseWrapper, statements: Sequence[tuple[str, Sequence[Plain]]]
+) -> list[list[tuple[Any, ...]]]:
     with connection.wrap_database_errors:
         return _in_turn(connection, [_prepared(connection, text, given) for text, given in statements])
 

@@ -15,6 +15,8 @@ from core.statements import execute, execute_in_turn
 
 pytestmark = pytest.mark.django_db
 
+only_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+
 
 def test_rows_are_given_back_and_parameters_are_no_text() -> None:
     assert execute(connection, "SELECT CAST(%s AS text), 7 %% 4", ["'; --"]) == [("'; --", 3)]
@@ -37,13 +39,13 @@ def test_a_broken_transaction_takes_no_more() -> None:
         transaction.set_rollback(False)
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@only_postgresql
 def test_errors_are_djangos() -> None:
     with pytest.raises(DataError), transaction.atomic():
         execute(connection, "SELECT CAST(%s AS integer)", ["x"])
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@only_postgresql
 def test_the_server_keeps_the_plan() -> None:
     statement = "SELECT 'kept', CAST(%s AS integer)"
     for number in range(3):
@@ -52,7 +54,7 @@ def test_the_server_keeps_the_plan() -> None:
     assert execute(connection, count, []) == [(1,)]
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@only_postgresql
 def test_behind_pgbouncer_it_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
     connection.ensure_connection()
     monkeypatch.setattr(connection.connection, "prepare_threshold", None)
@@ -71,7 +73,7 @@ FOUND = [[(TEXT, 8)], [(TEXT, 3, 3)]]
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%%set_config(''webio.test''%%'"
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@only_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_statements_in_turn_are_one_transaction_and_are_planned_once() -> None:
     for _ in range(2):
@@ -80,7 +82,7 @@ def test_statements_in_turn_are_one_transaction_and_are_planned_once() -> None:
     assert execute(connection, PREPARED, []) == [(1,)]
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@only_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_statements_in_turn_are_prepared_again_after_what_a_rollback_dropped() -> None:
     assert execute_in_turn(connection, IN_TURN) == FOUND
@@ -92,7 +94,7 @@ def test_statements_in_turn_are_prepared_again_after_what_a_rollback_dropped() -
     assert execute_in_turn(connection, IN_TURN) == FOUND
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@only_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_of_statements_in_turn_nothing_is_done_when_one_fails() -> None:
     execute(connection, "CREATE TABLE core_test_in_turn (id bigint PRIMARY KEY)", [])
@@ -105,14 +107,14 @@ def test_of_statements_in_turn_nothing_is_done_when_one_fails() -> None:
         execute(connection, "DROP TABLE core_test_in_turn", [])
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@only_postgresql
 def test_statements_in_turn_are_part_of_a_transaction() -> None:
     assert execute_in_turn(connection, IN_TURN) == FOUND
     assert execute(connection, "SELECT current_setting('webio.test', true)", []) == [(TEXT,)]
     assert execute(connection, PREPARED, []) == [(0,)]
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="needs PostgreSQL")
+@only_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_behind_pgbouncer_statements_in_turn_are_not_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     connection.ensure_connection()
