@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 #: PostgreSQL manual, appendix A: invalid_sql_statement_name.
 NOT_PREPARED = "26000"
 #: What a statement's `%s` may stand for in `execute_in_turn`.
-Plain = int | str | list[int]
+Plain = int | str | datetime | list[int]
 
 _numbers = count(1)
 

@@ -65,25 +65,14 @@ _HEARING = {
 _STATE = "CASE WHEN webhook.state = 'active' AND organisation.suspended_at IS NULL THEN 'pending' ELSE 'held' END"
 
 
-def _hearing(joined: str, told: str) -> str:
-    """Join what `_HEARING` names, each in the words of `joined`."""
+def _hearing(kind: str, told: str) -> str:
+    """Join what `_HEARING` names, on this kind of database."""
     return " ".join(
-        joined.replace("table", name).replace("condition", condition.replace("{told}", told))
-        for name, condition in _HEARING.items()
+        sql.looked_up(name, condition.replace("{told}", told), kind) for name, condition in _HEARING.items()
     )
 
 
-#: Whatever statistics say of tables that grow and shrink at once, for the rest of a transaction PostgreSQL shall go
-#: through indexes, in order, and stop: not read a whole table to find some hundreds of its rows. What is looked up by
-#: another's columns stands in a LATERAL query with OFFSET, which it cannot join in any other way; what else is joined
-#: is joined by hashing.
-#: One plan serves all: to make it anew for each execution, as the server would choose, takes as long as to execute it.
-_IN_ORDER = ", ".join(
-    [f"set_config('enable_{way}', 'off', true)" for way in ("bitmapscan", "mergejoin", "nestloop", "seqscan")]
-    + ["set_config('plan_cache_mode', 'force_generic_plan', true)", "set_config('jit', 'off', true)"]
-)
-
-#: Nor does dispatching wait for the disk: what a crash of the server takes back is dispatched again, and sent again
+#: Dispatching does not wait for the disk: what a crash of the server takes back is dispatched again, and sent again
 #: under the same id. Outcomes do wait, and with them what was dispatched before; so does who tells positions.
 _NO_DISK = "set_config('synchronous_commit', 'off', true)"
 
@@ -93,8 +82,8 @@ _COUNTER = "SELECT value FROM {sequence} WHERE name = %s"
 _POSITION = "webio.position"
 #: `{how}`: without waiting for whoever has locked it, or "".
 _LOCK_POSTGRESQL = f"""
-SELECT set_config('{_POSITION}', COALESCE(({_COUNTER} FOR NO KEY UPDATE {{how}})::text, ''), true),
-       {_IN_ORDER}, {_NO_DISK}
+{sql.IN_ORDER}, {_NO_DISK},
+       set_config('{_POSITION}', COALESCE(({_COUNTER} FOR NO KEY UPDATE {{how}})::text, ''), true)
 """
 
 #: All that is done by whoever has locked the counter, nothing otherwise. Who hears of events is looked up once for all
@@ -111,13 +100,11 @@ WITH wanted AS MATERIALIZED (
 ), numbered AS (
     {_NUMBER.replace("{taken}", "taken").replace("%s", "(SELECT value FROM counter)")} RETURNING event_id
 ), facts AS MATERIALIZED (
-    SELECT event.* FROM numbered CROSS JOIN LATERAL (
-        SELECT * FROM {{event}} WHERE id = event_id OFFSET 0
-    ) AS event
+    SELECT event.* FROM numbered {sql.looked_up("event", "event.id = event_id", "postgresql")}
 ), target AS MATERIALIZED (
     SELECT kind.*, subscription.webhook_id, subscription.after_event_id, webhook.format, {_STATE} AS state
     FROM (SELECT DISTINCT organisation_id, type FROM facts) AS kind
-    {_hearing("CROSS JOIN LATERAL (SELECT * FROM {table} AS table WHERE condition OFFSET 0) AS table", "kind")}
+    {_hearing("postgresql", "kind")}
 ), counted AS (
     UPDATE {{sequence}} SET value = value + (SELECT count(*) FROM numbered)
     WHERE name = %s AND EXISTS (SELECT 1 FROM numbered)
@@ -234,7 +221,7 @@ def _dispatch_postgresql(
     lock = _LOCK_POSTGRESQL.replace("{how}", "" if wait else "SKIP LOCKED")
     # A statement sees what was committed before it began: the second all that was done by who held the lock before.
     locked, rows = sql.run_in_turn((lock, [POSITIONS]), (_all_postgresql(again), given))
-    if not locked[0][0]:
+    if not locked[0][-1]:
         if Sequence.objects.get_or_create(name=POSITIONS)[1]:
             return _dispatch_postgresql(limit, wait, place, wanted, room, again)
         return Dispatched(elsewhere=True)
@@ -262,7 +249,7 @@ def _dispatch_sqlite(limit: int, wanted: Collection[int], room: int, again: str)
     Sequence.objects.filter(name=POSITIONS).update(value=value + len(taken))
     moment = sql.moment(now())
     fan_out = _FAN_OUT.replace("{now}", "%s").replace("{facts}", _FACTS_SQLITE).replace("{state}", _STATE)
-    fan_out = fan_out.replace("{hearing}", _hearing("JOIN {table} AS table ON condition", "event"))
+    fan_out = fan_out.replace("{hearing}", _hearing("sqlite", "event"))
     fan_out = fan_out.replace("{again}", again)
     ((latest,),) = sql.run(outstanding.LATEST, [])
     sql.run(fan_out, [FORMAT_VERSION, moment, chosen])

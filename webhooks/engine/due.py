@@ -24,9 +24,9 @@ log = logging.getLogger("webio.deliveries")
 
 _WEBHOOKS_WITH_DUE_WORK = """
 WITH RECURSIVE pending(webhook_id) AS (
-    SELECT MIN(webhook_id) FROM {outstanding}
+    SELECT (SELECT webhook_id FROM {outstanding} ORDER BY webhook_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT MIN(d.webhook_id) FROM {outstanding} AS d WHERE d.webhook_id > pending.webhook_id)
+    SELECT (SELECT webhook_id FROM {outstanding} WHERE webhook_id > pending.webhook_id ORDER BY webhook_id LIMIT 1)
     FROM pending WHERE pending.webhook_id IS NOT NULL
 )
 SELECT webhook.id, webhook.organisation_id,
@@ -36,12 +36,13 @@ SELECT webhook.id, webhook.organisation_id,
        ),
        webhook.breaker_level, webhook.rate_limit, webhook.rate_seconds,
        {idle_seconds}, webhook.retry_delays
-FROM pending
-JOIN {webhook} AS webhook ON webhook.id = pending.webhook_id
-JOIN {organisation} AS organisation ON organisation.id = webhook.organisation_id
+FROM pending {webhooks} {organisations}
 WHERE webhook.state = 'active' AND webhook.archived_at IS NULL AND organisation.suspended_at IS NULL
   AND (webhook.breaker_until IS NULL OR webhook.breaker_until <= %s)
-  AND EXISTS (SELECT 1 FROM {outstanding} AS d WHERE d.webhook_id = webhook.id AND d.next_attempt_at <= %s)
+  AND (
+      SELECT next_attempt_at FROM {outstanding} WHERE webhook_id = webhook.id AND next_attempt_at IS NOT NULL
+      ORDER BY next_attempt_at LIMIT 1
+  ) <= %s
 ORDER BY webhook.id
 """
 
@@ -77,7 +78,7 @@ LIMIT {{quota}}
 """
 
 _WITH_EVENT = f"""
-SELECT {COLUMNS} FROM {{due}} JOIN {{event}} AS event ON event.id = due.event_id
+SELECT {COLUMNS} FROM {{due}} {{events}}
 ORDER BY due.next_attempt_at, due.delivery_id
 """
 
@@ -136,7 +137,10 @@ def webhooks_with_due_work() -> list[Wanting]:
     else:
         latest = f"COALESCE(MAX({success}, {failure}), {success}, {failure})"
         idle = f"(julianday(%s) - julianday({latest})) * 86400.0"
-    rows = sql.run(_WEBHOOKS_WITH_DUE_WORK.replace("{idle_seconds}", idle), [moment, moment, moment])
+    statement = _WEBHOOKS_WITH_DUE_WORK.replace("{idle_seconds}", idle)
+    statement = statement.replace("{webhooks}", sql.looked_up("webhook", "webhook.id = pending.webhook_id"))
+    owners = sql.looked_up("organisation", "organisation.id = webhook.organisation_id")
+    rows = sql.run_in_order(statement.replace("{organisations}", owners), [moment, moment, moment])
     return [
         Wanting(pk, owner, home, level, limit, seconds, idle_seconds, None if delays is None else _list(delays))
         for pk, owner, home, level, limit, seconds, idle_seconds, delays in rows
@@ -182,7 +186,7 @@ def _load_postgresql(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...
     )
     statement = given + _WITH_EVENT.replace("{due}", f"wanted CROSS JOIN LATERAL ({one}) AS due")
     held = sql.numbers(pk for part in wanted for pk in part.held)
-    return sql.run(in_utc(statement), [*parameters, moment, held])
+    return sql.run_in_order(_whole(statement), [*parameters, moment, held])
 
 
 def _load_sqlite(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...]]:
@@ -196,7 +200,12 @@ def _load_sqlite(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...]]:
     for part in wanted:
         parameters += [part.webhook_id, moment, *part.after, sql.numbers(part.held), part.quota]
     parts = " UNION ALL ".join([f"SELECT * FROM ({one})"] * len(wanted))
-    return sql.run(in_utc(_WITH_EVENT.replace("{due}", f"({parts}) AS due")), parameters)
+    return sql.run(_whole(_WITH_EVENT.replace("{due}", f"({parts}) AS due")), parameters)
+
+
+def _whole(statement: str) -> str:
+    """Fill in events and times."""
+    return in_utc(statement.replace("{events}", sql.looked_up("event", "event.id = due.event_id")))
 
 
 def in_utc(statement: str) -> str:

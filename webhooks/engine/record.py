@@ -61,7 +61,8 @@ _ATTEMPT = ", ".join(list(_RESULT)[1:_OF_ATTEMPT])
 
 #: Outcomes and attempts in one statement, and so in one round trip. What is outstanding comes first: it is the lock.
 _COUNTS = """
-    outstanding.delivery_id = result.id AND outstanding.attempt_count = result.number - 1
+    outstanding.delivery_id = ANY(ARRAY(SELECT id FROM result))
+    AND outstanding.delivery_id = result.id AND outstanding.attempt_count = result.number - 1
     AND outstanding.event_id = result.event_id AND outstanding.webhook_id = result.webhook_id
 """
 _OUTCOME = "result.id, result.number, result.state, result.status_code, result.error, result.ended"
@@ -84,7 +85,7 @@ _WRITE_POSTGRESQL = f"""
         last_status_code = counted.status_code,
         last_error = counted.error,
         finished_at = CASE WHEN counted.ended THEN CAST(%s AS timestamptz) END
-    FROM counted WHERE {{delivery}}.id = counted.id
+    FROM counted WHERE {{delivery}}.id = ANY(ARRAY(SELECT id FROM counted)) AND {{delivery}}.id = counted.id
 ), attempted AS (
     INSERT INTO {{attempt}} (delivery_id, superseded, {_ATTEMPT})
     SELECT id, id NOT IN (SELECT id FROM counted), {_ATTEMPT} FROM result
@@ -264,6 +265,7 @@ def _write_postgresql(reports: Sequence[Report], written_at: datetime) -> set[in
             f", ended AS ({_ENDED_POSTGRESQL}), later AS ({_LATER_POSTGRESQL})"
             ", counted AS (SELECT * FROM ended UNION ALL SELECT * FROM later)"
         )
+    sql.run(sql.IN_ORDER, [])
     late = sql.run(given + counted + _WRITE_POSTGRESQL, [*parameters, sql.moment(written_at)])
     return {one.id for one in reports} - {row[0] for row in late}
 

@@ -34,6 +34,29 @@ TABLES = {
 }
 
 
+#: Whatever statistics say of tables that grow and shrink at once, for the rest of a transaction PostgreSQL shall go
+#: through indexes, in order, and stop: not read a whole table, or all of an index, to find some hundreds of its rows. A
+#: plan made while a table is empty is kept when that has a million rows. What is looked up by another's columns stands
+#: in a LATERAL query with OFFSET, which it cannot join in any other way (`looked_up`), or is asked for by `= ANY`; what
+#: else is joined is joined by hashing.
+#: One plan serves all: to make it anew for each execution, as the server would choose, takes as long as to execute it.
+IN_ORDER = "SELECT " + ", ".join(
+    [f"set_config('enable_{way}', 'off', true)" for way in ("bitmapscan", "mergejoin", "nestloop", "seqscan", "sort")]
+    + ["set_config('plan_cache_mode', 'force_generic_plan', true)", "set_config('jit', 'off', true)"]
+)
+
+#: Kind of database to how a table is joined, under its own name, by a condition.
+_LOOKED_UP = {
+    "postgresql": "CROSS JOIN LATERAL (SELECT * FROM {{{0}}} AS {0} WHERE {1} OFFSET 0) AS {0}",
+    "sqlite": "JOIN {{{0}}} AS {0} ON {1}",
+}
+
+
+def looked_up(table: str, condition: str, kind: str = "") -> str:
+    """How to join one of `TABLES`, under its name, by a condition that an index serves; `kind` is of the database."""
+    return _LOOKED_UP[kind or vendor()].format(table, condition)
+
+
 def vendor() -> str:
     """ "sqlite" or "postgresql"."""
     return connections[DEFAULT_DB_ALIAS].vendor
@@ -168,6 +191,13 @@ def text(value: datetime | None) -> str | None:
 def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """`core.statements.execute` with `{table}` names filled in."""
     return execute(connections[DEFAULT_DB_ALIAS], _named(sql), parameters)
+
+
+def run_in_order(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """`run`, on PostgreSQL as `IN_ORDER` says; not inside of a transaction that goes on with other things."""
+    if vendor() == "sqlite":
+        return run(sql, parameters)
+    return run_in_turn((IN_ORDER, []), (sql, parameters))[1]
 
 
 def run_in_turn(*statements: tuple[str, Sequence[Plain]]) -> list[list[tuple[Any, ...]]]:

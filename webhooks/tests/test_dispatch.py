@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 import pytest
 from django.db import connection, transaction
 
@@ -13,7 +10,7 @@ from conversations.actions import receive_message
 from conversations.models import Event
 from organisations.models import Organisation
 from webhooks.engine import due, intake
-from webhooks.engine.dispatch import _IN_ORDER, Dispatched, dispatch, settle_positions
+from webhooks.engine.dispatch import Dispatched, dispatch, settle_positions
 from webhooks.models import Delivery
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.engine import running_drain
@@ -31,15 +28,6 @@ def say(cast: Cast, count: int = 1) -> None:
     """So many messages of a contact."""
     for _ in range(count):
         receive_message(channel=cast.channel, address=cast.contact.address, body="Hello")
-
-
-def prepared(columns: str) -> tuple[Any, ...]:
-    """What PostgreSQL tells of the one statement that dispatches."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {columns} FROM pg_prepared_statements WHERE statement LIKE '%facts AS MATERIALIZED%'")
-        (row,) = cursor.fetchall()
-    found: tuple[Any, ...] = row
-    return found
 
 
 def all_dispatched() -> None:
@@ -175,34 +163,3 @@ def test_what_is_still_to_be_sent_makes_dispatching_no_slower(acme: Cast) -> Non
     assert any(plan.startswith("SEARCH d USING INTEGER PRIMARY KEY") for plan in plans)
     assert not [plan for plan in plans if plan.split()[:2] in (["SCAN", "d"], ["SCAN", "b"], ["SCAN", "event"])]
     assert not [plan for plan in plans if plan.startswith("SCAN webhooks_")]
-
-
-@only_postgresql
-@pytest.mark.django_db(transaction=True)
-def test_dispatching_is_planned_once(acme: Cast) -> None:
-    webhook = make_webhook(acme)
-    for _ in range(3):
-        say(acme)
-        assert dispatch(wanted=[webhook.pk], room=2).events
-    assert prepared("generic_plans >= 3, custom_plans") == (True, 0)
-
-
-@only_postgresql
-@pytest.mark.django_db(transaction=True)
-def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) -> None:
-    webhook = make_webhook(acme)
-    say(acme)
-    assert dispatch(wanted=[webhook.pk], room=2).fresh
-    name, count = prepared("name, cardinality(parameter_types)")
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"SELECT {_IN_ORDER}")
-        cursor.execute(f'EXPLAIN EXECUTE "{name}"({", ".join(["NULL"] * count)})')
-        plan = "\n".join(row[0] for row in cursor.fetchall())
-    assert "Seq Scan" not in plan
-    assert "Bitmap" not in plan
-    for index in ("conversations_undispatched_pkey", "conversations_event_pkey", "outstanding_lane"):
-        assert f"using {index} on" in plan.replace(" Backward", "")
-    assert plan.count("Hash Join") == 2, plan
-    # In the words of PostgreSQL 14 to 18.
-    assert re.search(r"Hash (Right )?Semi Join", plan), plan
-    assert "hashed SubPlan" in plan

@@ -1,0 +1,152 @@
+"""What PostgreSQL does for the engine's statements, also when it planned them while there was nothing to do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.db import connection, transaction
+
+from conftest import Cast, make_cast
+from conversations.actions import receive_message
+from core.clock import now
+from core.outbound import Outcome, no_answer
+from webhooks.engine import due, record, sql
+from webhooks.engine.dispatch import dispatch
+from webhooks.engine.due import Due, Part
+from webhooks.models import Webhook
+from webhooks.tests.conftest import make_webhook
+
+pytestmark = [
+    pytest.mark.skipif("sqlite" in str(connection.settings_dict["ENGINE"]), reason="plans of PostgreSQL"),
+    pytest.mark.django_db(transaction=True),
+]
+
+ARRIVED = Outcome(200, "", (), b"", False, {"total": 1})
+
+
+@pytest.fixture
+def acme() -> Cast:
+    """A cast with a webhook. All that was is sent, tables have been vacuumed while empty, and every plan is of then."""
+    cast = make_cast("acme")
+    webhook = make_webhook(cast)
+    send(webhook.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM webhooks_outstanding, conversations_undispatched")
+    connection.close()
+    send(webhook.pk)
+    return cast
+
+
+def say(cast: Cast) -> None:
+    receive_message(channel=cast.channel, address=cast.contact.address, body="Hello")
+
+
+def send(webhook_id: int, *answers: Outcome) -> int:
+    """Dispatch, read and write what came of it, as an engine does. Returns how many outcomes counted."""
+    while dispatch(wanted=[webhook_id], room=2).events:
+        pass
+    assert bool(due.webhooks_with_due_work()) == bool(answers)
+    read = [Due(*row) for row in due.load([Part(webhook_id, 1000)])]
+    judged = [record.judge(one, answer, now(), strict=False) for one, answer in zip(read, answers, strict=True)]
+    return record.write([one.report for one in judged]).counted
+
+
+def prepared(words: str) -> list[tuple[str, int, bool]]:
+    """Of each statement that was executed more than once: its name, number of parameters, whether one plan served."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, cardinality(parameter_types), generic_plans > 1 AND custom_plans = 0"
+            " FROM pg_prepared_statements"
+            " WHERE regexp_replace(statement, '\\s+', ' ', 'g') LIKE %s AND generic_plans + custom_plans > 1",
+            [f"%{words}%"],
+        )
+        found: list[tuple[str, int, bool]] = cursor.fetchall()
+    return found
+
+
+def plans(words: str, explain: str = "EXPLAIN") -> list[str]:
+    """How PostgreSQL executes each of these."""
+    found = []
+    for name, count, once in prepared(words):
+        assert once
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(sql.IN_ORDER)
+            cursor.execute(f'{explain} EXECUTE "{name}"({", ".join(["NULL"] * count)})')
+            found.append("\n".join(row[0] for row in cursor.fetchall()))
+    assert found
+    for plan in found:
+        assert "Seq Scan" not in plan, plan
+        assert "Bitmap" not in plan, plan
+    return found
+
+
+def accesses(plan: str, table: str) -> set[tuple[str, str]]:
+    """Each index by which a plan reads a table, and the first condition, "" for none."""
+    lines = [line.strip(" ->") for line in plan.splitlines()]
+    found = set()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        using = re.search(rf"using (\w+) on {table}\b", line)
+        if using:
+            condition = re.match(r"Index Cond: \(+(.*?) [=<>]", following)
+            found.add((using[1], condition[1] if condition else ""))
+    return found
+
+
+def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) -> None:
+    webhook = Webhook.objects.get()
+    for _ in range(3):
+        say(acme)
+        send(webhook.pk, ARRIVED)
+    (plan,) = plans("facts AS MATERIALIZED")
+    assert accesses(plan, "conversations_undispatched") == {
+        ("conversations_undispatched_pkey", ""),
+        ("conversations_undispatched_pkey", "event_id"),
+    }
+    assert accesses(plan, "conversations_event") == {("conversations_event_pkey", "id")}
+    assert accesses(plan, "webhooks_outstanding") == {("outstanding_lane", "webhook_id")}
+    assert plan.count("Hash Join") == 2, plan
+    # In the words of PostgreSQL 14 to 18.
+    assert re.search(r"Hash (Right )?Semi Join", plan), plan
+    assert "hashed SubPlan" in plan
+
+
+def test_who_has_something_due_is_found_by_one_look_for_each_webhook(acme: Cast) -> None:
+    for _ in range(3):
+        say(acme)
+        send(Webhook.objects.get().pk, ARRIVED)
+    # Of what comes behind another PostgreSQL tells only when it has executed it.
+    (plan,) = plans("WITH RECURSIVE pending", "EXPLAIN ANALYZE")
+    # The first, those behind another, and when the first of one is due.
+    assert accesses(plan, "webhooks_outstanding") == {("outstanding_due", ""), ("outstanding_due", "webhook_id")}
+    assert plan.count("Limit") == 3, plan
+    assert accesses(plan, "webhooks_webhook") >= {("webhooks_webhook_pkey", "id")}
+
+
+def test_what_is_due_is_read_in_its_order_and_no_further_than_asked_for(acme: Cast) -> None:
+    for _ in range(3):
+        say(acme)
+        send(Webhook.objects.get().pk, ARRIVED)
+    (plan,) = plans("AS behind FROM webhooks_outstanding")
+    assert accesses(plan, "webhooks_outstanding") == {
+        ("outstanding_due", "webhook_id"),
+        ("outstanding_lane", "webhook_id"),
+    }
+    # That of each webhook and the two looks into its lanes; put in order is only what was read.
+    assert (plan.count("Limit"), plan.count("Sort  (")) == (3, 1), plan
+    assert accesses(plan, "conversations_event") == {("conversations_event_pkey", "id")}
+
+
+def test_outcomes_are_written_by_the_numbers_of_their_deliveries(acme: Cast) -> None:
+    webhook = Webhook.objects.get()
+    for answers in (ARRIVED, ARRIVED), (ARRIVED, no_answer("timeout")):
+        for _ in range(3):
+            say(acme)
+            say(acme)
+            assert send(webhook.pk, *answers) == 2
+    both = plans("DELETE FROM webhooks_outstanding")
+    assert len(both) == 2
+    for plan in both:
+        assert accesses(plan, "webhooks_outstanding") == {("webhooks_outstanding_pkey", "delivery_id")}
+        assert accesses(plan, "webhooks_delivery") == {("webhooks_delivery_pkey", "id")}
+        assert "Nested Loop" not in plan, plan
