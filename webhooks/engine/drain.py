@@ -9,7 +9,7 @@ from functools import partial
 
 from core.loops import Run
 from core.wakeup import Waiter
-from webhooks.engine import tally
+from webhooks.engine import tally, tidying
 from webhooks.engine.desk import Course, Inline
 from webhooks.engine.intake import Intake
 from webhooks.engine.outgoing import DEADLINE
@@ -28,6 +28,9 @@ ABANDON_SECONDS = 5.0
 #: How often it looks which webhooks are its own, seconds: at first sooner, as others may begin at the same moment.
 PLACE_SECONDS = 2.0
 PLACE_SOONEST = 0.125
+#: After so many events the database is tidied up, once nothing was dispatched or sent for so long, seconds.
+TIDY_EVENTS = 10_000
+TIDY_SECONDS = 0.5
 
 
 class Drain:
@@ -90,6 +93,8 @@ class Drain:
                     # What sending takes is read meanwhile.
                     self.sender.directory.endpoints(self.expecting)
                     self.expecting = set()
+            if self.untidy(moment):
+                self.desk.follow(self.tidies())
             soonest = WAIT_SECONDS
             if not self.intake.looking:
                 soonest = max(0.0, self.pace.next_look(self.quiet(), self.intake.found) - moment)
@@ -150,6 +155,16 @@ class Drain:
     def tells(self) -> Course:
         """The course of telling it."""
         yield partial(tally.tell_in_flight, self.slot, self.told)
+
+    def untidy(self, moment: float) -> bool:
+        """Much was dispatched, and for a while nothing was dispatched or sent."""
+        latest = max(self.sender.sent_at, self.intake.dispatched_at)
+        return self.intake.dispatched >= TIDY_EVENTS and moment - latest >= TIDY_SECONDS and self.idle()
+
+    def tidies(self) -> Course:
+        """The course of tidying up after what was dispatched."""
+        self.intake.dispatched = 0
+        yield tidying.begin
 
     def look(self, hinted: bool = False, thorough: bool = True) -> None:
         """Look for work (`Intake.look`)."""

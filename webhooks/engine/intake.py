@@ -42,6 +42,9 @@ class Intake:
         self.elsewhere = False
         #: Others have dispatched, or were about to, since it last read.
         self.unread = False
+        #: Events dispatched since that was last tidied up after, and when the latest were, by `time.monotonic`.
+        self.dispatched = 0
+        self.dispatched_at = 0.0
         #: The slice is over: what a look still finds is left to whoever comes next.
         self.over = False
 
@@ -73,6 +76,9 @@ class Intake:
         if quiet and taken.fresh and not self.over:
             # Before all that is merely to be asked as well.
             self.begin()
+        if taken.events:
+            self.dispatched += taken.events
+            self.dispatched_at = time.monotonic()
         if taken.events and quiet and not hinted and place[1] > 1 and loop:
             # Nobody else may have heard of these either.
             yield partial(wakeup.send, loop)

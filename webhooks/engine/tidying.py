@@ -1,0 +1,35 @@
+"""PostgreSQL clears away what was dispatched and delivered.
+
+It would by itself, a minute later; until then each look goes past the index entries of all that (PostgreSQL manual,
+25.1.2). After 100,000 events that added half a millisecond to the way from a commit to the endpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from core import notifier
+from webhooks.engine import sql
+
+log = logging.getLogger("webio.deliveries")
+
+_VACUUM = "VACUUM (SKIP_LOCKED, TRUNCATE FALSE) {undispatched}, {outstanding}"
+
+
+def begin() -> None:
+    """Begin, where there is something to clear; nobody waits for it, and nothing depends on it.
+
+    In a thread with a connection of its own, because it may take long. A role that does not own the tables is told so
+    in the server's log, and nothing happens.
+    """
+    if sql.vendor() == "postgresql":
+        threading.Thread(target=_clear, name="tidying", daemon=True).start()
+
+
+def _clear() -> None:
+    try:
+        with notifier.connect() as connection:
+            connection.execute(_VACUUM.format(**sql.TABLES))
+    except Exception as problem:
+        log.warning("tidying up: %s", problem)
