@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import random
 import signal
 import threading
 import time
@@ -31,6 +32,8 @@ log = logging.getLogger("webio.loops")
 
 #: How long a slice runs, seconds, where the loop does not say: well below the task time-out of 60.
 SLICE_SECONDS = 20.0
+#: The shortest slice, as a part of that.
+SHORTEST = 0.75
 #: A slot whose holder was silent for this long is free, and how often the holder speaks.
 LEASE = timedelta(seconds=10)
 RENEW_SECONDS = 2.0
@@ -204,8 +207,13 @@ def _acquire(name: str) -> Run | None:
     free = Slot.objects.filter(_over("lease_until", moment, LEASE), name=name, number__lt=wanted)
     for pk in list(free.values_list("pk", flat=True)):
         if free.filter(pk=pk).update(holder=holder, lease_until=moment + LEASE, queued_until=moment):
-            return Run(name, pk, holder, time.monotonic() + (LOOPS[name].slice_seconds or SLICE_SECONDS))
+            return Run(name, pk, holder, time.monotonic() + _length(LOOPS[name]))
     return None
+
+
+def _length(loop: Loop) -> float:
+    """How long a slice runs, seconds: each another while, so that slices which began together do not end together."""
+    return (loop.slice_seconds or SLICE_SECONDS) * random.uniform(SHORTEST, 1.0)
 
 
 @contextlib.contextmanager

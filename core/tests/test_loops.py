@@ -200,7 +200,17 @@ def test_a_run_goes_on_until_its_slice_is_over(slots: list[int], monkeypatch: py
         while run.go_on():
             assert time.monotonic() - began < 5
             time.sleep(0.01)
-    assert time.monotonic() - began >= 0.2
+    assert time.monotonic() - began >= 0.2 * loops.SHORTEST
+
+
+def test_slices_that_begin_together_do_not_end_together(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "SLICE_SECONDS", 1e9)
+    slots[0] = 2
+    loops.ensure(NAME)
+    with loops.hold(NAME) as first, loops.hold(NAME) as second:
+        assert first is not None
+        assert second is not None
+        assert abs(first.ends_at - second.ends_at) > 100.0
 
 
 def test_a_loop_may_have_longer_slices(slots: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
