@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.common import bootstrap
@@ -26,11 +27,13 @@ RECOVERY_SECONDS = 120.0
 #: Recording that makes no progress for so long has failed, seconds.
 STUCK_SECONDS = 90.0
 
-#: Whatever a killed process held is free at once, as it would be when its time is over.
-HURRY = (
-    "UPDATE core_slot SET lease_until = '2000-01-01 00:00:00+00:00', queued_until = '2000-01-01 00:00:00+00:00'",
-    "UPDATE webhooks_lease SET until = '2000-01-01 00:00:00+00:00'",
-)
+#: What a killed process held is free after so many seconds: twice as long as it takes the living to renew theirs. Freed
+#: at once, what the living hold would be served by two for as long.
+HURRY = {
+    "UPDATE core_slot SET lease_until = '{0}' WHERE lease_until > '{0}'": 4.0,
+    "UPDATE core_slot SET queued_until = '{0}' WHERE queued_until > '{0}'": 4.0,
+    "UPDATE webhooks_lease SET until = '{0}' WHERE until > '{0}'": 10.0,
+}
 _LATEST = "SELECT max(id) FROM conversations_event"
 _EVENTS = "SELECT id, conversation_id, seq FROM conversations_event WHERE type = 'inboundMessage'"
 _OPEN = """
@@ -100,7 +103,7 @@ def running_stage(kind: str) -> Iterator[Stage]:
 def play(stage: Stage, events: int, kills: int, chance: random.Random, *, hurry: bool = False) -> Report:
     """One round on a stage where everything has been delivered.
 
-    `hurry` frees what killed processes had leased, so that a short round need not wait for time to pass.
+    `hurry` frees what killed processes had leased sooner, so that a short round need not wait for so much time to pass.
     """
     began = time.monotonic()
     stage.rounds += 1
@@ -149,8 +152,7 @@ def kill_meanwhile(
         time.sleep(chance.random() / 5)
         kill(platform, server, victim, chance)
         done[victim] += 1
-        if hurry and victim != "web":
-            # A web process holds none, and those of the living would be freed as well.
+        if hurry:
             free_leases(server)
     wait_for_progress(recorder, recorder.events)
     return done
@@ -175,10 +177,11 @@ def kill(platform: Platform, server: Server, victim: str, chance: random.Random)
 
 def free_leases(server: Server) -> None:
     """See `HURRY`."""
-    for statement in HURRY:
+    for statement, seconds in HURRY.items():
+        at = datetime.now(UTC) + timedelta(seconds=seconds)
         for _ in range(50):
             try:
-                server.rows(statement)
+                server.rows(statement.format(at.isoformat(" ")))
                 break
             except Exception:
                 # It has just been killed.
