@@ -36,7 +36,7 @@ def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any
 
         with Cursor(connection.connection) as prepared:
             prepared.execute(text, parameters, prepare=True)
-            return prepared.fetchall() if prepared.description else []
+            return _rows(prepared)
 
 
 def execute_in_turn(
@@ -76,10 +76,16 @@ def _in_turn(connection: BaseDatabaseWrapper, texts: Sequence[str]) -> list[list
 
     with Cursor(connection.connection) as plain:
         plain.execute("\n;".join(texts), prepare=False)
-        found = [plain.fetchall() if plain.description else []]
+        found = [_rows(plain)]
         while plain.nextset():
-            found.append(plain.fetchall() if plain.description else [])
+            found.append(_rows(plain))
         return found
+
+
+def _rows(cursor: Any) -> list[tuple[Any, ...]]:
+    """What a statement returned. A cursor's `description` would tell whether it is anything; it takes longer."""
+    found: list[tuple[Any, ...]] = cursor.fetchall() if cursor.pgresult.nfields else []
+    return found
 
 
 def _prepared(connection: BaseDatabaseWrapper, text: str, given: Sequence[Plain]) -> str:
