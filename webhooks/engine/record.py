@@ -265,8 +265,7 @@ def _write_postgresql(reports: Sequence[Report], written_at: datetime) -> set[in
             f", ended AS ({_ENDED_POSTGRESQL}), later AS ({_LATER_POSTGRESQL})"
             ", counted AS (SELECT * FROM ended UNION ALL SELECT * FROM later)"
         )
-    sql.run(sql.IN_ORDER, [])
-    late = sql.run(given + counted + _WRITE_POSTGRESQL, [*parameters, sql.moment(written_at)])
+    late = sql.run_in_order(given + counted + _WRITE_POSTGRESQL, [*parameters, sql.moment(written_at)])
     return {one.id for one in reports} - {row[0] for row in late}
 
 

@@ -40,10 +40,12 @@ TABLES = {
 #: in a LATERAL query with OFFSET, which it cannot join in any other way (`looked_up`), or is asked for by `= ANY`; what
 #: else is joined is joined by hashing.
 #: One plan serves all: to make it anew for each execution, as the server would choose, takes as long as to execute it.
-IN_ORDER = "SELECT " + ", ".join(
-    [f"set_config('enable_{way}', 'off', true)" for way in ("bitmapscan", "mergejoin", "nestloop", "seqscan", "sort")]
-    + ["set_config('plan_cache_mode', 'force_generic_plan', true)", "set_config('jit', 'off', true)"]
-)
+_ORDERLY = {f"enable_{way}": "off" for way in ("bitmapscan", "mergejoin", "nestloop", "seqscan")} | {
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+IN_ORDER = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _ORDERLY.items())
+_AS_USUAL = [(f"SET LOCAL {name} TO DEFAULT", ()) for name in _ORDERLY]
 
 #: Kind of database to how a table is joined, under its own name, by a condition.
 _LOOKED_UP = {
@@ -194,10 +196,18 @@ def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 
 def run_in_order(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """`run`, on PostgreSQL as `IN_ORDER` says; not inside of a transaction that goes on with other things."""
+    """`run`, on PostgreSQL as `IN_ORDER` says: in one round trip, or in three inside of a transaction.
+
+    That goes on as usual.
+    """
     if vendor() == "sqlite":
         return run(sql, parameters)
-    return run_in_turn((IN_ORDER, []), (sql, parameters))[1]
+    if not connections[DEFAULT_DB_ALIAS].in_atomic_block:
+        return run_in_turn((IN_ORDER, ()), (sql, parameters))[1]
+    run(IN_ORDER, ())
+    rows = run(sql, parameters)
+    run_in_turn(*_AS_USUAL)
+    return rows
 
 
 def run_in_turn(*statements: tuple[str, Sequence[Plain]]) -> list[list[tuple[Any, ...]]]:

@@ -150,3 +150,10 @@ def test_outcomes_are_written_by_the_numbers_of_their_deliveries(acme: Cast) -> 
         assert accesses(plan, "webhooks_outstanding") == {("webhooks_outstanding_pkey", "delivery_id")}
         assert accesses(plan, "webhooks_delivery") == {("webhooks_delivery_pkey", "id")}
         assert "Nested Loop" not in plan, plan
+
+
+def test_after_a_statement_in_order_a_transaction_goes_on_as_usual(acme: Cast) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        assert sql.run_in_order("SELECT current_setting('enable_nestloop'), %s::int", [7]) == [("off", 7)]
+        cursor.execute("SELECT current_setting('enable_nestloop'), current_setting('plan_cache_mode')")
+        assert cursor.fetchone() == ("on", "auto")

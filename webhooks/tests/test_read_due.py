@@ -10,7 +10,7 @@ import pytest
 from conftest import Cast
 from conversations.models import Event, Undispatched
 from core.clock import held_at, now
-from webhooks.engine import dispatch
+from webhooks.engine import dispatch, due
 from webhooks.engine.lane import CAP_START
 from webhooks.models import Delivery, Outstanding, Webhook
 from webhooks.tests.conftest import make_webhook
@@ -65,6 +65,14 @@ def test_more_than_fits_in_one_reading_arrives_once_and_in_order(acme: Cast, end
     assert len(ids) == len(set(ids)) == 600
     assert in_order(ids)
     assert not Delivery.objects.filter(webhook=webhook).exclude(state="delivered", attempt_count=1).exists()
+
+
+def test_what_is_held_hides_nothing_that_is_due(acme: Cast) -> None:
+    webhook = make_webhook(acme)
+    record_events(acme, 2, conversations=2)
+    held, _due = Outstanding.objects.filter(webhook=webhook).order_by("pk")
+    Outstanding.objects.filter(pk=held.pk).update(next_attempt_at=None)
+    assert [one.webhook_id for one in due.webhooks_with_due_work()] == [webhook.pk]
 
 
 def test_what_is_due_before_the_head_of_its_lane_follows_it_at_once(acme: Cast, endpoint: Endpoint) -> None:
