@@ -28,8 +28,7 @@ ABANDON_SECONDS = 5.0
 #: How often it looks which webhooks are its own, seconds: at first sooner, as others may begin at the same moment.
 PLACE_SECONDS = 2.0
 PLACE_SOONEST = 0.125
-#: After so many events the database is tidied up, once nothing was dispatched or sent for so long, seconds.
-TIDY_EVENTS = 10_000
+#: The database is tidied up once nothing was dispatched or sent for so long, seconds.
 TIDY_SECONDS = 0.5
 
 
@@ -159,11 +158,11 @@ class Drain:
     def untidy(self, moment: float) -> bool:
         """Much was dispatched, and for a while nothing was dispatched or sent."""
         latest = max(self.sender.sent_at, self.intake.dispatched_at)
-        return self.intake.dispatched >= TIDY_EVENTS and moment - latest >= TIDY_SECONDS and self.idle()
+        return tidying.left.much and moment - latest >= TIDY_SECONDS and self.idle()
 
     def tidies(self) -> Course:
         """The course of tidying up after what was dispatched."""
-        self.intake.dispatched = 0
+        tidying.left.events = 0
         yield tidying.begin
 
     def look(self, hinted: bool = False, thorough: bool = True) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import starmap
 
 from core import wakeup
-from webhooks.engine import dispatch, due, leases
+from webhooks.engine import dispatch, due, leases, tidying
 from webhooks.engine.desk import Course
 from webhooks.engine.dispatch import Dispatched
 from webhooks.engine.due import Due, Wanting
@@ -42,9 +42,8 @@ class Intake:
         self.elsewhere = False
         #: Others have dispatched, or were about to, since it last read.
         self.unread = False
-        #: Events dispatched since that was last tidied up after, and when the latest were, by `time.monotonic`.
-        self.dispatched = 0
-        self.dispatched_at = 0.0
+        #: When events were last dispatched, by `time.monotonic`.
+        self.dispatched_at = time.monotonic()
         #: The slice is over: what a look still finds is left to whoever comes next.
         self.over = False
 
@@ -77,7 +76,7 @@ class Intake:
             # Before all that is merely to be asked as well.
             self.begin()
         if taken.events:
-            self.dispatched += taken.events
+            tidying.left.events += taken.events
             self.dispatched_at = time.monotonic()
         if taken.events and quiet and not hinted and place[1] > 1 and loop:
             # Nobody else may have heard of these either.

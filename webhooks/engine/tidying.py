@@ -8,11 +8,30 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 
 from core import notifier
 from webhooks.engine import sql
 
 log = logging.getLogger("webio.deliveries")
+
+#: After so many events there is something to clear.
+EVENTS = 10_000
+
+
+@dataclass
+class Left:
+    """What this process, in all its slices, has dispatched since it last cleared away."""
+
+    events: int = 0
+
+    @property
+    def much(self) -> bool:
+        """It is worth clearing away."""
+        return self.events >= EVENTS
+
+
+left = Left()
 
 _VACUUM = "VACUUM (SKIP_LOCKED, TRUNCATE FALSE) {undispatched}, {outstanding}"
 
