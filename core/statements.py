@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from django.db import ProgrammingError
+from django.db import DataError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: PostgreSQL manual, appendix A: invalid_sql_statement_name.
@@ -111,7 +111,14 @@ def _literals(connection: BaseDatabaseWrapper, given: Sequence[Plain]) -> tuple[
 
     quoted = Escaping(connection.connection.pgconn).escape_literal
     texts = ("{" + ",".join(map(str, one)) + "}" if isinstance(one, list) else str(one) for one in given)
-    return tuple(bytes(quoted(text.encode())).decode() for text in texts)
+    return tuple(bytes(quoted(_whole(text))).decode() for text in texts)
+
+
+def _whole(text: str) -> bytes:
+    """A text as libpq takes it, to the end: at a NUL it would stop."""
+    if "\0" in text:
+        raise DataError("PostgreSQL text cannot contain NUL bytes.")
+    return text.encode()
 
 
 def instant(value: datetime) -> datetime:

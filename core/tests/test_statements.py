@@ -115,6 +115,12 @@ def test_statements_in_turn_are_part_of_a_transaction() -> None:
 
 
 @only_postgresql
+def test_a_text_that_postgresql_cannot_hold_is_refused_and_not_cut() -> None:
+    with pytest.raises(DataError, match="NUL"):
+        execute_in_turn(connection, [("SELECT %s", ["a\0b"])])
+
+
+@only_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_behind_pgbouncer_statements_in_turn_are_not_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     connection.ensure_connection()
