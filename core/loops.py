@@ -30,7 +30,7 @@ from core.models import Slot
 
 log = logging.getLogger("webio.loops")
 
-#: How long a slice runs, seconds, where the loop does not say: well below the task time-out of 60.
+#: How long a slice runs at most, seconds, where the loop does not say: well below the task time-out of 60.
 SLICE_SECONDS = 20.0
 #: The shortest slice, as a part of that.
 SHORTEST = 0.75
@@ -212,7 +212,7 @@ def _acquire(name: str) -> Run | None:
 
 
 def _length(loop: Loop) -> float:
-    """How long a slice runs, seconds: each another while, so that slices which began together do not end together."""
+    """How long a slice runs, seconds: each another while, so that slices which began together seldom end so."""
     return (loop.slice_seconds or SLICE_SECONDS) * random.uniform(SHORTEST, 1.0)
 
 

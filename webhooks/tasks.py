@@ -26,8 +26,8 @@ COLLECT_AFTER = 20_000
 SWITCH_SECONDS = 0.0005
 #: What glibc keeps of freed memory, takes in advance, and maps apart, by the numbers of mallopt(3), bytes.
 MEMORY = {-1: 16 * 1024 * 1024, -2: 1024 * 1024, -3: 4 * 1024 * 1024}
-#: How long a slice of the engine runs, seconds. With what it then still waits for it stays below the time-out of the
-#: `deliveries` cluster.
+#: How long a slice of the engine runs at most, seconds. With what it then still waits for it stays below the time-out
+#: of the `deliveries` cluster.
 SLICE_SECONDS = 60.0
 SWEEP = "webhooks.tasks.sweep"
 

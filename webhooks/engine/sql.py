@@ -1,4 +1,4 @@
-"""The few words in which SQLite's and PostgreSQL's SQL differ."""
+"""The few words in which SQLite's and PostgreSQL's SQL differ, and how PostgreSQL is kept to indexes."""
 
 from __future__ import annotations
 
