@@ -136,16 +136,27 @@ def python(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-class Cluster:
-    """A cluster with its whole family in a process group of its own."""
+#: A cluster that is started again when it ends, as `manage.py up` does: django-q gives up at once where the database
+#: is away just when a cluster starts.
+SUPERVISED = """
+import sys
+from core.supervisor import Part, Supervisor
+part = Part("deliveries", [sys.executable, "manage.py", "qcluster"])
+Supervisor([part], lambda text: print(text, file=sys.stderr)).run()
+"""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+
+class Cluster:
+    """A cluster with its whole family in a process group of its own, or `supervised` and started again when it ends."""
+
+    def __init__(self, environment: dict[str, str], *, supervised: bool = False) -> None:
         self.environment = environment
+        self.arguments = ["-c", SUPERVISED] if supervised else ["manage.py", "qcluster"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and queue the drain as `manage.py up` would."""
-        command = [sys.executable, "manage.py", "qcluster"]
+        command = [sys.executable, *self.arguments]
         self.process = subprocess.Popen(command, env=self.environment, cwd=settings.BASE_DIR, start_new_session=True)
 
     def kill(self) -> None:

@@ -45,10 +45,10 @@ django.setup()
 from django.db import Error, connection
 from conversations import actions
 from conversations.models import Channel
-channel = Channel.objects.select_related("organisation").get()
-number = 0
+channel, number = None, 0
 while number < int(sys.argv[1]):
     try:
+        channel = channel or Channel.objects.select_related("organisation").get()
         actions.receive_message(channel=channel, address=f"44771700{number % 30:04}", body=f"during-{number}")
     except Error:
         connection.close()
@@ -68,14 +68,14 @@ print(Event.objects.filter(type="inboundMessage").count())
 
 
 class Life:
-    """A platform at work: a cluster with somebody who keeps it alive, and somebody who receives messages."""
+    """A platform at work: a supervised cluster, somebody who keeps loops alive, and somebody who receives messages."""
 
     def __init__(self, environment: dict[str, str], endpoint: Endpoint) -> None:
         self.environment = environment
         self.endpoint = endpoint
         python(environment, "manage.py", "migrate", "--verbosity", "0")
         python(environment, "-c", MAKE, endpoint.url, "1")
-        self.cluster = Cluster(environment)
+        self.cluster = Cluster(environment, supervised=True)
         self.receiver: subprocess.Popen[str] | None = None
         self.received = 0
 
@@ -174,6 +174,19 @@ def test_a_database_that_is_away_for_a_while_finds_everybody_back(
         life.wait_for_received(EVENTS // 4)
         server.kill()
         time.sleep(12)
+        server.start()
+        life.wait_for_received(EVENTS)
+        life.check()
+
+
+@pytest.mark.long
+def test_a_cluster_that_starts_while_the_database_is_away_works_when_it_is_back(
+    environment: dict[str, str], server: Postgresql, customer: Endpoint
+) -> None:
+    life = Life({**environment, "DATABASE_URL": server.url}, customer)
+    server.kill()
+    with life.running():
+        time.sleep(5)
         server.start()
         life.wait_for_received(EVENTS)
         life.check()
