@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import Max
 
 from core.clock import now
-from core.outbound import Request, header_line
+from core.outbound import Request, header_line, together
 from core.signing import Signer
 from core.trace import new_traceparent
 from organisations.models import WebioToken
@@ -45,7 +45,8 @@ class Endpoint:
     #: Something may be sent to it at all.
     active: bool
     signer: Signer
-    headers: list[str]
+    #: Lines that are the same on every request, together.
+    headers: str
     authentication: Authentication = field(default_factory=Authentication)
     certificate: str = ""
 
@@ -138,7 +139,7 @@ def _read(webhook_ids: Collection[int]) -> list[Endpoint]:
             strict=webhook.ordering == Webhook.Ordering.STRICT,
             active=webhook.state == Webhook.State.ACTIVE and not webhook.organisation.suspended,
             signer=Signer(signing_secrets(webhook)),
-            headers=fixed_headers(webhook, known.get(webhook.organisation_id, "")),
+            headers=together(fixed_headers(webhook, known.get(webhook.organisation_id, ""))),
             authentication=authentication_of(webhook),
             certificate=webhook.client_certificate,
         )
@@ -157,7 +158,8 @@ def build(delivery: Due, endpoint: Endpoint) -> Request:
     if len(body) > BODY_MAX:
         raise BodyTooLarge
     identifier = message_id(delivery.event_id, delivery.webhook_id)
-    headers = endpoint.headers + signed_headers(endpoint.signer, identifier, body, int(time.time()))
+    own = signed_headers(endpoint.signer, identifier, body, int(time.time()))
     if delivery.trace:
-        headers.append(f"traceparent: {new_traceparent(delivery.trace)}")
+        own.append(f"traceparent: {new_traceparent(delivery.trace)}")
+    headers = [endpoint.headers, together(own)]
     return Request("POST", endpoint.url, headers, body, DEADLINE, certificate=endpoint.certificate)
