@@ -85,7 +85,11 @@ class Drain:
                 place_after = min(PLACE_SECONDS, 2 * place_after)
             if not self.intake.looking:
                 freed, starving = self.serving.freed, self.intake.starving()
-                if freed or starving or moment >= self.pace.next_look(self.quiet(), self.intake.found):
+                urgent = freed or starving
+                due = moment >= self.pace.next_look(self.quiet(), self.intake.found)
+                if due and not urgent and self.intake.full():
+                    self.pace.put_off()
+                elif due or urgent:
                     unread = freed or (starving and not self.intake.undispatched)
                     thorough = unread or self.pace.time_to_read(self.intake.found)
                     self.look(self.pace.look() and descriptor is not None, thorough)
@@ -184,7 +188,7 @@ class Drain:
         """Take in finished requests, and write outcomes when there are enough or they have waited enough."""
         self.sender.collect(timeout)
         self.desk.proceed()
-        if self.writer.due(self.sender.stream.in_flight):
+        if self.writer.due(self.sender.stream.in_flight + self.intake.at_hand()):
             self.writer.flush()
 
     def finish(self) -> None:

@@ -22,6 +22,9 @@ AHEAD = 2000
 DISPATCH_LEAST = 250
 #: With less than this left to start it looks for more at once.
 HUNGRY = AHEAD // 2
+#: While it has more, of what can start within so many seconds, it lets known events wait so long: to dispatch 1,000 at
+#: once takes a fifth less time for each than to dispatch 250.
+FULL_SECONDS = 0.1
 #: After so long at most the reading starts again at the oldest, where lanes may have become free, seconds.
 REWIND_SECONDS = 2.0
 
@@ -53,7 +56,18 @@ class Intake:
 
     def hungry(self) -> bool:
         """Little is left to start."""
-        return sum(len(lane.waiting) for lane in self.serving.lanes.values()) < HUNGRY
+        return self.at_hand() < HUNGRY
+
+    def at_hand(self) -> int:
+        """How many deliveries wait to be started."""
+        return sum(len(lane.waiting) for lane in self.serving.lanes.values())
+
+    def full(self) -> bool:
+        """More events wait, of which some were dispatched just now, and what is made of them can start soon."""
+        if not self.undispatched or time.monotonic() - self.dispatched_at >= FULL_SECONDS:
+            return False
+        lanes = self.serving.lanes.values()
+        return sum(min(len(lane.waiting), lane.soon(FULL_SECONDS)) for lane in lanes) >= HUNGRY
 
     def look(self, quiet: bool, hinted: bool, thorough: bool, patient: bool, loop: str) -> Course:
         """The course of a look: take new events and, if `thorough`, read due deliveries.

@@ -100,15 +100,15 @@ class Lane:
         """Half of what can start soon is not even read."""
         return self.more and 2 * self.quota() > self.soon()
 
-    def soon(self) -> int:
-        """How many can start soon."""
+    def soon(self, seconds: float = AHEAD_SECONDS) -> int:
+        """How many can start within so many seconds."""
         if self.probing:
             return 1
         soon = CAP_START
         if self.pace is not None:
-            soon = min(AHEAD_MOST, max(soon, int(self.cap * AHEAD_SECONDS / max(self.pace, 0.001))))
+            soon = min(AHEAD_MOST, max(soon, int(self.cap * seconds / max(self.pace, 0.001))))
         if self.rate is not None:
-            soon = min(soon, max(1, int(self.rate[0] * AHEAD_SECONDS / self.rate[1])))
+            soon = min(soon, max(1, int(self.rate[0] * seconds / self.rate[1])))
         return soon
 
     def open(self) -> bool:

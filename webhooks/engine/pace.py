@@ -39,6 +39,10 @@ class Pace:
         after = BUSY_SECONDS if found else POLL_SECONDS if self.polls else READ_IDLE_SECONDS
         return min(wanted_at, self.looked_at + after)
 
+    def put_off(self) -> None:
+        """What a look would find is not needed yet."""
+        self.looked_at = time.monotonic()
+
     def look(self) -> bool:
         """A look begins. Returns whether anybody asked for it."""
         asked = self._wanted_at < math.inf

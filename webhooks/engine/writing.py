@@ -21,9 +21,10 @@ log = logging.getLogger("webio.deliveries")
 #: Outcomes are written when there are so many, never more at once, or when the oldest has waited so long, seconds.
 FLUSH_COUNT = 1000
 FLUSH_SECONDS = 0.02
-#: With so many requests under way there is more to come: outcomes wait longer, for larger writes.
-FLUSH_BUSY_IN_FLIGHT = 32
-FLUSH_BUSY_SECONDS = 0.1
+#: With so many requests under way or about to start there is more to come: outcomes wait longer, for larger writes. To
+#: write 1,000 at once takes a third less time for each than to write 250.
+FLUSH_BUSY = 32
+FLUSH_BUSY_SECONDS = 0.15
 #: PostgreSQL manual, appendix A: deadlock_detected.
 DEADLOCK = "40P01"
 
@@ -52,11 +53,11 @@ class Writer:
             self.oldest_result = 0.0
         self.results.append(result)
 
-    def due(self, in_flight: int) -> bool:
-        """Whether it is time to write what is at hand, with so many requests under way."""
+    def due(self, more: int) -> bool:
+        """Whether it is time to write what is at hand, with so many requests under way or about to start."""
         if self.writing or not self.results:
             return False
-        patience = FLUSH_BUSY_SECONDS if in_flight >= FLUSH_BUSY_IN_FLIGHT else FLUSH_SECONDS
+        patience = FLUSH_BUSY_SECONDS if more >= FLUSH_BUSY else FLUSH_SECONDS
         return len(self.results) >= FLUSH_COUNT or time.monotonic() - self.oldest_result >= patience
 
     def flush(self) -> None:
