@@ -119,8 +119,9 @@ def header_line(name: str, value: str) -> str:
 def together(lines: Sequence[str]) -> str:
     """Several lines for `Request.headers` as one, which libcurl sends as it is and with less work.
 
-    Of such lines it sees the first name only, so not for those that it treats in its own way: a request's length, host
-    and connection.
+    It passes them on verbatim (curl.se/libcurl/c/CURLOPT_HTTPHEADER.html) and sees the first name only. So they cannot
+    hold what it treats in its own way, a length, host or connection; and of a POST a content-type comes first, or
+    libcurl adds one of its own.
     """
     return "\r\n".join(lines)
 

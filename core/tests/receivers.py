@@ -24,7 +24,10 @@ from typing import BinaryIO
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came: header names in lower case, `at` as `time.monotonic()`, which connection brought it."""
+    """One request as it came: header names in lower case, `at` as `time.monotonic()`, which connection brought it.
+
+    `names` are those of its header lines in their order, each as often as it came.
+    """
 
     method: str
     target: str
@@ -33,6 +36,7 @@ class Received:
     body: bytes
     at: float
     connection: int
+    names: tuple[str, ...]
 
 
 #: Answers one request; True keeps the connection.
@@ -110,12 +114,14 @@ class Receiver:
         if len(first) != 3:
             return None
         headers = {}
+        names = []
         while (line := reader.readline().decode("latin-1").rstrip("\r\n")) != "":
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
+            names.append(name.lower())
         body = reader.read(int(headers.get("content-length", 0)))
         method, target, version = first
-        return Received(method, target, version, headers, body, time.monotonic(), number)
+        return Received(method, target, version, headers, body, time.monotonic(), number, tuple(names))
 
 
 def answer(status: int = 200, body: bytes = b"ok", headers: str = "", *, keep: bool = True) -> Behaviour:

@@ -16,7 +16,7 @@ from webhooks.engine.outgoing import DEADLINE
 from webhooks.engine.pace import Pace
 from webhooks.engine.sending import WAIT_SECONDS, Sender
 from webhooks.engine.serving import Serving
-from webhooks.engine.writing import FLUSH_SECONDS, Writer
+from webhooks.engine.writing import FLUSH_BUSY_SECONDS, FLUSH_SECONDS, Writer
 
 #: When nothing was sent for so long, what is under way is slow, and the engine otherwise idle, seconds.
 QUIET_SECONDS = 0.01
@@ -87,7 +87,7 @@ class Drain:
                 freed, starving = self.serving.freed, self.intake.starving()
                 urgent = freed or starving
                 due = moment >= self.pace.next_look(self.quiet(), self.intake.found)
-                if due and not urgent and self.intake.full():
+                if due and not urgent and not self.quiet() and self.intake.full():
                     self.pace.put_off()
                 elif due or urgent:
                     unread = freed or (starving and not self.intake.undispatched)
@@ -188,7 +188,8 @@ class Drain:
         """Take in finished requests, and write outcomes when there are enough or they have waited enough."""
         self.sender.collect(timeout)
         self.desk.proceed()
-        if self.writer.due(self.sender.stream.in_flight + self.intake.at_hand()):
+        more = self.sender.stream.in_flight + self.intake.startable(FLUSH_BUSY_SECONDS)
+        if self.writer.due(more):
             self.writer.flush()
 
     def finish(self) -> None:

@@ -56,18 +56,17 @@ class Intake:
 
     def hungry(self) -> bool:
         """Little is left to start."""
-        return self.at_hand() < HUNGRY
+        return sum(len(lane.waiting) for lane in self.serving.lanes.values()) < HUNGRY
 
-    def at_hand(self) -> int:
-        """How many deliveries wait to be started."""
-        return sum(len(lane.waiting) for lane in self.serving.lanes.values())
+    def startable(self, seconds: float) -> int:
+        """How many of those at hand can start within so many seconds: their endpoints, rates and breakers let them."""
+        return sum(min(len(lane.waiting), lane.soon(seconds)) for lane in self.serving.lanes.values() if lane.waiting)
 
     def full(self) -> bool:
-        """More events wait, of which some were dispatched just now, and what is made of them can start soon."""
+        """There were more events at the latest look, a moment ago, and what was made of those can start soon."""
         if not self.undispatched or time.monotonic() - self.dispatched_at >= FULL_SECONDS:
             return False
-        lanes = self.serving.lanes.values()
-        return sum(min(len(lane.waiting), lane.soon(FULL_SECONDS)) for lane in lanes) >= HUNGRY
+        return self.startable(FULL_SECONDS) >= HUNGRY
 
     def look(self, quiet: bool, hinted: bool, thorough: bool, patient: bool, loop: str) -> Course:
         """The course of a look: take new events and, if `thorough`, read due deliveries.

@@ -57,7 +57,10 @@ def signing_secrets(webhook: Webhook) -> list[str]:
 
 
 def fixed_headers(webhook: Webhook, token: str) -> list[str]:
-    """Header lines that are the same on every request to a webhook. `token` is the x-webio-token, "" for none."""
+    """Header lines that are the same on every request to a webhook. `token` is the x-webio-token, "" for none.
+
+    The content-type comes first (`together`).
+    """
     lines = [header_line("content-type", "application/json"), header_line("user-agent", USER_AGENT)]
     if token:
         lines.append(header_line("x-webio-token", token))

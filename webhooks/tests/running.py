@@ -136,22 +136,25 @@ def python(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-#: A cluster that is started again when it ends, as `manage.py up` does: django-q gives up at once where the database
-#: is away just when a cluster starts.
+#: Restarts a cluster that ends, as `manage.py up` does. Writes what it says to a file.
 SUPERVISED = """
 import sys
 from core.supervisor import Part, Supervisor
+said = open(sys.argv[1], "a", buffering=1)
 part = Part("deliveries", [sys.executable, "manage.py", "qcluster"])
-Supervisor([part], lambda text: print(text, file=sys.stderr)).run()
+Supervisor([part], lambda text: print(text, file=said)).run()
 """
 
 
 class Cluster:
-    """A cluster with its whole family in a process group of its own, or `supervised` and started again when it ends."""
+    """A cluster with its whole family in a process group of its own.
 
-    def __init__(self, environment: dict[str, str], *, supervised: bool = False) -> None:
+    With `supervisor`, the path of a file for what that says, one that ends is started again.
+    """
+
+    def __init__(self, environment: dict[str, str], supervisor: Path | None = None) -> None:
         self.environment = environment
-        self.arguments = ["-c", SUPERVISED] if supervised else ["manage.py", "qcluster"]
+        self.arguments = ["-c", SUPERVISED, str(supervisor)] if supervisor else ["manage.py", "qcluster"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -160,7 +163,7 @@ class Cluster:
         self.process = subprocess.Popen(command, env=self.environment, cwd=settings.BASE_DIR, start_new_session=True)
 
     def kill(self) -> None:
-        """SIGKILL to all of it at once."""
+        """SIGKILL to all of it at once, or to its supervisor, whose guardian then ends it within half a second."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

@@ -28,6 +28,8 @@ from conversations import actions as conversation_actions
 from core.actors import SYSTEM
 from core.errors import Invalid
 from core.tests.receivers import Behaviour, Received, answer, hang, in_turn, receiver
+from core.trace import tracing
+from organisations.actions import create_webio_token
 from organisations.tests.calls import call
 from webhooks import endpoint_auth
 from webhooks.actions import update_webhook
@@ -77,6 +79,28 @@ def test_basic_and_bearer_are_sent_with_every_request(acme: Cast, endpoint: Endp
     update_webhook(webhook=webhook, actor=SYSTEM, authentication=None)
     try_webhook(webhook=webhook, actor=SYSTEM, event="payment")
     assert "authorization" not in endpoint.asked[3].headers
+
+
+@pytest.mark.parametrize("bearer", [False, True])
+def test_every_header_line_is_sent_once_and_no_other(acme: Cast, settings: Any, bearer: bool) -> None:
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    own = {"Accept": "text/plain", "Cookie": "a=b", "X-Key": "hush"} | ({} if bearer else {"Authorization": "Own 1"})
+    create_webio_token(organisation=acme.organisation, actor=SYSTEM, secret_key="k" * 32)
+    with receiver(answer()) as server:
+        authentication = {"type": "bearer", "token": "abc"} if bearer else None
+        make_webhook(acme, callback_url=server.url, headers=own, authentication=authentication)
+        with tracing("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"):
+            say(acme)
+        deliver()
+        (got,) = server.wait(1)
+    ours = ["content-length", "content-type", "host", "traceparent", "user-agent", "x-webio-token"]
+    signed = ["webhook-id", "webhook-signature", "webhook-timestamp"]
+    assert sorted(got.names) == sorted([*ours, *signed, "accept", "authorization", "cookie", "x-key"])
+    assert got.headers["content-type"] == "application/json"
+    assert got.headers["user-agent"] == "Webio/1.0 (+webhooks)"
+    assert got.headers["authorization"] == ("Bearer abc" if bearer else "Own 1")
+    assert (got.headers["accept"], got.headers["cookie"], got.headers["x-key"]) == ("text/plain", "a=b", "hush")
+    assert got.headers["traceparent"].startswith("00-4bf92f3577b34da6a3ce929d0e0e4736-")
 
 
 def test_secrets_are_stored_encrypted_and_not_shown(acme: Cast) -> None:
