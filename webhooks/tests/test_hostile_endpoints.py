@@ -28,8 +28,8 @@ from webhooks.tests.engine import step
 
 pytestmark = pytest.mark.django_db
 
-#: Instead of 15, seconds.
-DEADLINE = 1.5
+#: Instead of 15, seconds: on a busy machine servers in the engine's own process may take one or two to answer.
+DEADLINE = 3.0
 GOOD = 4
 EVENTS = 10
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
