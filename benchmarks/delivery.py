@@ -145,6 +145,8 @@ def beside_hanging(url: str, receiver: str) -> float:
     after = inside(url, JOBS, "prepare", receiver, ENDPOINTS, events, f"{receiver}/hang")["after"]
     with cluster(url) as engine:
         found: dict[str, float] = inside(url, JOBS, "drained", EVENTS, after, engine.pid)
+    # What is measured next would not be idle.
+    inside(url, JOBS, "forget", f"{receiver}/hang")
     return found["rate"]
 
 

@@ -38,6 +38,14 @@ def prepare(address: str, count: str, number: str, also: str = "", apart: str = 
     return {**found, "organisations": chosen}
 
 
+def forget(address: str) -> dict[str, int]:
+    """Send no longer to the endpoints at `address`, whatever is due to them. Returns how many "paused" there are."""
+    from webhooks.models import Webhook
+
+    found = Webhook.objects.filter(callback_url__startswith=address)
+    return {"paused": found.update(state=Webhook.State.PAUSED)}
+
+
 def ensure() -> dict[str, int]:
     """Queue the engine's start."""
     from core import loops
