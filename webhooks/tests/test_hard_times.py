@@ -36,7 +36,8 @@ from webhooks.tests.running import KEEP_ALIVE, LEFT, MAKE, Cluster, python, seen
 ALONE = 60.0
 EVENTS = 200
 
-#: Somebody who receives messages all the time and tries again when that fails. Prints the number of those committed.
+#: Somebody who receives messages all the time, also long after a cluster has started, and tries again when that fails.
+#: Prints the number of those committed.
 RECEIVE = """
 import sys
 import time
@@ -55,7 +56,7 @@ while number < int(sys.argv[1]):
         time.sleep(0.1)
         continue
     number += 1
-    time.sleep(0.01)
+    time.sleep(0.05)
     print(number, flush=True)
 """
 
