@@ -65,6 +65,22 @@ def postgresql_there() -> bool:
     return True
 
 
+def postgresql_server() -> str:
+    """The version and the settings of that server which figures hang on, where they are not PostgreSQL's own."""
+    import psycopg
+
+    server = POSTGRESQL.rsplit("/", 1)[0] + "/postgres"
+    with psycopg.connect(server, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT current_setting('server_version'), string_agg(name || ' = ' || setting, ', ' ORDER BY name)"
+            " FROM pg_settings WHERE name IN ("
+            "'autovacuum', 'fsync', 'full_page_writes', 'max_wal_size', 'shared_buffers', 'synchronous_commit'"
+            ") AND setting <> boot_val"
+        ).fetchone()
+    assert row is not None
+    return " with ".join(filter(None, row))
+
+
 def kinds() -> list[str]:
     """The databases that can be measured here: "sqlite" and, when it is there, "postgresql"."""
     return ["sqlite"] + (["postgresql"] if postgresql_there() else [])
@@ -276,7 +292,8 @@ def report(
     chosen = parser.parse_args()
     print(f"machine   {machine()}")
     for kind in [chosen.kind] if chosen.kind else [kind for kind in kinds() if kind in databases]:
-        print(f"{kind}, {about}median of {chosen.runs} (least-most)", flush=True)
+        server = f" {postgresql_server()}" if kind == "postgresql" else ""
+        print(f"{kind}{server}, {about}median of {chosen.runs} (least-most)", flush=True)
         runs = [measure(kind) for _ in range(chosen.runs)]
         for one in figures:
             values = [run[one.key] for run in runs if one.key in run]

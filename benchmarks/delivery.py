@@ -5,15 +5,17 @@ beside what it should be. It runs the real engine in a real django-q cluster. Ev
 the verbs write to; a delivery counts when its attempt and outcome are in the database. CPU is what all processes of the
 engine's cluster, of the database server and of the receiver use while a backlog is delivered.
 
+What an endpoint that hangs costs the others is compared with the mean of a backlog without it right before and one
+right after, in the same database: a minute later the speed of a shared machine is another.
+
 Times when idle are from the end of a commit to the arrival at the receiver: with the database's wake-ups, with those of
 Redis as broker, and, with Redis, when each wake-up is lost, so that only polls find the event.
 
 The rate is compared with one django-q task per delivery which posts with `requests`, on django-q's defaults and without
 its saving of results (`save_limit`); with django-webhook's Celery tasks, Redis as broker, database connections used
 again; and with libcurl alone, which posts the same bytes to the same receiver right after the engine has done so, while
-that stands still: a minute later the speed of a shared machine is another, and a server vacuums what was written. Of
-1,500 tasks the first 300 are not counted: only after 250 does django-q also delete old results, as it does ever after.
-Tasks run in two processes.
+that stands still. Of 1,500 tasks the first 300 are not counted: only after 250 does django-q also delete old results,
+as it does ever after. Tasks run in two processes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,15 +142,23 @@ def with_redis(url: str, receiver: str, broker: str) -> dict[str, float]:
     return {**woken, **lost}
 
 
-def beside_hanging(url: str, receiver: str) -> float:
-    """The rate while one endpoint more never answers and gets its part of the events."""
-    events = EVENTS // ENDPOINTS * (ENDPOINTS + 1)
-    after = inside(url, JOBS, "prepare", receiver, ENDPOINTS, events, f"{receiver}/hang")["after"]
+def backlog(url: str, receiver: str, hanging: str = "") -> float:
+    """The rate of as many deliveries as ever, while an endpoint more at `hanging` gets its part and never answers."""
+    # Without clearing away in the background what was before.
+    inside(url, "benchmarks.common", "vacuum")
+    events = EVENTS // ENDPOINTS * (ENDPOINTS + 1) if hanging else EVENTS
+    after = inside(url, JOBS, "prepare", receiver, ENDPOINTS, events, hanging)["after"]
     with cluster(url) as engine:
         found: dict[str, float] = inside(url, JOBS, "drained", EVENTS, after, engine.pid)
-    # What is measured next would not be idle.
-    inside(url, JOBS, "forget", f"{receiver}/hang")
     return found["rate"]
+
+
+def beside_hanging(url: str, receiver: str, before: float) -> float:
+    """What is left of the rate beside an endpoint that hangs: of the mean of `before` and of a backlog after it."""
+    hanging = backlog(url, receiver, f"{receiver}/hang")
+    # What is measured next would not be undisturbed.
+    inside(url, JOBS, "forget", f"{receiver}/hang")
+    return hanging / statistics.fmean((before, backlog(url, receiver)))
 
 
 def naive(url: str, receiver: str, save_limit: int) -> float:
@@ -183,9 +194,7 @@ def measure(kind: str) -> dict[str, float]:
         wait_until_answers(f"{receiver}/arrivals")
         found = delivered(kind, url, receiver, process.pid)
         rate = found["rate"]
-        # Soon after what it is compared with, and without clearing away in the background what that left.
-        inside(url, "benchmarks.common", "vacuum")
-        found["hanging"] = beside_hanging(url, receiver) / rate
+        found["hanging"] = beside_hanging(url, receiver, rate)
         if broker:
             found |= with_redis(url, receiver, broker)
         found["naive"] = naive(url, receiver, 250)
