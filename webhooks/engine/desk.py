@@ -1,8 +1,9 @@
 """Who asks the database: a process of its own, so that requests go on while a statement runs.
 
 Work is a course: a generator that yields jobs for the database and gets their results. What it does between jobs
-happens in the engine's own process, so the engine's state belongs to that alone. Jobs are done one after another,
-in the order in which they were given, and so are the steps that follow them. They and their results are pickled.
+happens in the engine's own process, so the engine's state belongs to that alone. The jobs of a line are done one after
+another, in the order in which they were given, and so are the steps that follow them. They and their results are
+pickled.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Inline:
     #: Courses that are not over.
     busy = 0
 
-    def follow(self, course: Course) -> None:
-        """Begin a course. Raises what its jobs raise."""
+    def follow(self, course: Course, line: int = 0) -> None:
+        """Begin a course, in one of the lines. Raises what its jobs raise."""
         result = None
         with contextlib.suppress(StopIteration):
             while True:
@@ -69,17 +70,20 @@ class Inline:
 
 
 class Desk(Inline):
-    """Does jobs in a process with a database connection of its own, which ends with the one that made it.
+    """Does jobs in a process of its own, which ends with the one that made it.
+
+    It has `lines` database connections. What is given to one line waits for no other; where there are fewer lines, the
+    last takes what is for further ones.
 
     A context manager, entered by a process's main thread while no other works. It closes the thread's connections: what
     SQLite knows of its open files must not be carried over a fork (sqlite.org/howtocorrupt.html, 2.6). When the other
     process dies, `follow`, `proceed` and `wait` raise `EOFError` or `OSError`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lines: int = 1) -> None:
         self.busy = 0
-        #: Courses that wait for a job's result, in the order of their jobs.
-        self._waiting: deque[Course] = deque()
+        #: Courses of each line that wait for a job's result, in the order of their jobs.
+        self._waiting: tuple[deque[Course], ...] = tuple(deque() for _ in range(lines))
 
     def __enter__(self) -> Desk:
         connections.close_all()
@@ -89,7 +93,7 @@ class Desk(Inline):
         if not self.process:
             self._jobs.close()
             self._results.close()
-            _serve(given, told)
+            _serve(given, told, len(self._waiting))
         given.close()
         told.close()
         self._told = select.poll()
@@ -103,9 +107,9 @@ class Desk(Inline):
         if status:
             log.error("who asks the database ended with %d", os.waitstatus_to_exitcode(status))
 
-    def follow(self, course: Course) -> None:
+    def follow(self, course: Course, line: int = 0) -> None:
         self.busy += 1
-        self._step(course, None)
+        self._step(course, min(line, len(self._waiting) - 1), None)
 
     def fileno(self) -> int:
         return self._results.fileno()
@@ -113,12 +117,13 @@ class Desk(Inline):
     def proceed(self) -> None:
         # The connection's own `poll` makes a selector each time, and this is asked between any few requests.
         while self._told.poll(0):
-            result, problem = self._results.recv()
-            course = self._waiting.popleft()
+            line, done = _addressed(self._results.recv_bytes())
+            course = self._waiting[line].popleft()
+            result, problem = pickle.loads(done)
             if problem is not None:
                 self.busy -= 1
                 raise problem
-            self._step(course, result)
+            self._step(course, line, result)
 
     def wait(self) -> None:
         while self.busy:
@@ -128,23 +133,34 @@ class Desk(Inline):
     def abandon(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
         try:
-            while self._waiting and self._told.poll(max(0.0, until - time.monotonic()) * 1000):
-                self._results.recv_bytes()
-                self._waiting.popleft()
+            while any(self._waiting) and self._told.poll(max(0.0, until - time.monotonic()) * 1000):
+                line, _done = _addressed(self._results.recv_bytes())
+                self._waiting[line].popleft()
         except (EOFError, OSError):
             # It has died.
-            self._waiting.clear()
-        self.busy = len(self._waiting)
-        return not self._waiting
+            for waiting in self._waiting:
+                waiting.clear()
+        self.busy = sum(map(len, self._waiting))
+        return not self.busy
 
-    def _step(self, course: Course, result: Any) -> None:
+    def _step(self, course: Course, line: int, result: Any) -> None:
         try:
             job = course.send(result)
         except StopIteration:
             self.busy -= 1
         else:
-            self._jobs.send(job)
-            self._waiting.append(course)
+            self._jobs.send_bytes(_address(line, pickle.dumps(job, pickle.HIGHEST_PROTOCOL)))
+            self._waiting[line].append(course)
+
+
+def _address(line: int, what: bytes) -> bytes:
+    """A job of a line, or its result, on its way."""
+    return bytes((line,)) + what
+
+
+def _addressed(given: bytes) -> tuple[int, memoryview]:
+    """The line and what was given to `_address`."""
+    return given[0], memoryview(given)[1:]
 
 
 def _roomy_pipe() -> tuple[Connection, Connection]:
@@ -156,22 +172,27 @@ def _roomy_pipe() -> tuple[Connection, Connection]:
     return receives, sends
 
 
-def _serve(given: Connection, told: Connection) -> NoReturn:
+def _serve(given: Connection, told: Connection, lines: int) -> NoReturn:
     """Do jobs until nobody is left to give any."""
     status = 1
     try:
         # Ctrl-C reaches the whole group; who gave the jobs still wants their results.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        jobs: SimpleQueue[bytes | None] = SimpleQueue()
-        # Its connections are its own, and whoever gives a job need not wait until the one before is done.
-        work = threading.Thread(target=_work, args=(told, jobs))
-        work.start()
+        jobs: list[SimpleQueue[memoryview | None]] = [SimpleQueue() for _ in range(lines)]
+        telling = threading.Lock()
+        # Their connections are their own, and whoever gives a job need not wait until the one before is done.
+        work = [threading.Thread(target=_work, args=(told, telling, line, own)) for line, own in enumerate(jobs)]
+        for one in work:
+            one.start()
         with contextlib.suppress(EOFError, OSError):
             while True:
-                jobs.put(given.recv_bytes())
-        jobs.put(None)
-        work.join()
+                line, job = _addressed(given.recv_bytes())
+                jobs[line].put(job)
+        for own in jobs:
+            own.put(None)
+        for one in work:
+            one.join()
         status = 0
     except BaseException:
         log.exception("who asks the database failed")
@@ -179,10 +200,12 @@ def _serve(given: Connection, told: Connection) -> NoReturn:
         os._exit(status)
 
 
-def _work(told: Connection, jobs: SimpleQueue[bytes | None]) -> None:
+def _work(told: Connection, telling: threading.Lock, line: int, jobs: SimpleQueue[memoryview | None]) -> None:
     try:
         while (job := jobs.get()) is not None:
-            told.send_bytes(_done(job))
+            done = _address(line, _done(job))
+            with telling:
+                told.send_bytes(done)
     except OSError:
         # Nobody waits for it any more.
         pass
@@ -192,7 +215,7 @@ def _work(told: Connection, jobs: SimpleQueue[bytes | None]) -> None:
     connections.close_all()
 
 
-def _done(given: bytes) -> bytes:
+def _done(given: memoryview) -> bytes:
     """Do a pickled job. Returns its pickled result and None, or None and what it raised."""
     try:
         return pickle.dumps((pickle.loads(given)(), None), pickle.HIGHEST_PROTOCOL)

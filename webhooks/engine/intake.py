@@ -78,11 +78,12 @@ class Intake:
         self.serving.freed = False
         self.looking = True
         place = self.serving.place
-        # What others have dispatched comes before what is dispatched now, which could not be taken before it.
-        before = thorough and place[1] > 1 and not quiet
+        # What others have dispatched comes before what is dispatched now, which could not be taken before it. But what
+        # somebody has just told of waits for no reading; then only who has nothing unread gets it at once.
+        before = thorough and place[1] > 1 and not quiet and not hinted
         if before:
             yield from self.read()
-        wanted, room = self.room()
+        wanted, room = self.room(hinted and not quiet)
         taken: Dispatched = yield partial(take_events, hinted, patient and self.hungry(), place, wanted, room)
         whole = self.accept([Due(*row) for row in taken.fresh], taken.others) and len(taken.fresh) <= room
         if quiet and taken.fresh and not self.over:
@@ -106,10 +107,14 @@ class Intake:
         self.found = more or self.undispatched or self.unread
         self.looking = False
 
-    def room(self) -> tuple[list[int], int]:
-        """The webhooks of which `accept` could take deliveries just made, and how many."""
+    def room(self, read: bool) -> tuple[list[int], int]:
+        """The webhooks of which `accept` could take deliveries just made, and how many; `read`: where all is read."""
         serving = self.serving
-        quotas = {pk: lane.quota() for pk, lane in serving.lanes.items() if lane.settled and serving.serves(pk)}
+        quotas = {
+            pk: lane.quota()
+            for pk, lane in serving.lanes.items()
+            if lane.settled and serving.serves(pk) and not (read and lane.more)
+        }
         wanted = {pk: quota for pk, quota in quotas.items() if quota > 0}
         return list(wanted), max(0, min(sum(wanted.values()), AHEAD - sum(serving.waiting().values())))
 
@@ -134,7 +139,7 @@ class Intake:
                 takes[webhook_id] = lane.settled and self.serving.serves(webhook_id) and not self.over
                 quotas[webhook_id] = lane.quota()
             room = quotas[webhook_id] > 0 and waiting.get(one.organisation_id, 0) < AHEAD // 4
-            if takes[webhook_id] and room and (one.behind is None or one.behind in lane.held):
+            if takes[webhook_id] and room and self.serving.follows(one):
                 lane.held.add(one.id)
                 lane.waiting.append(one)
                 quotas[webhook_id] -= 1
@@ -152,6 +157,7 @@ class Intake:
         """The course of reading due deliveries, of all webhooks that this engine serves or may begin to serve."""
         self.pace.read()
         serving = self.serving
+        serving.released, serving.changed = set(), set()
         wanting: list[Wanting] = yield due.webhooks_with_due_work
         serving.homes.update((one.webhook_id, one.home) for one in wanting)
         wanting = [one for one in wanting if serving.mine(one.webhook_id) and one.webhook_id not in serving.slow]
@@ -167,8 +173,10 @@ class Intake:
             lane.more = False
         for one in wanting:
             lane = self.serving.lane(one.webhook_id)
-            lane.settle(one)
             lane.more = self.serving.serves(one.webhook_id)
+            if one.webhook_id in self.serving.changed:
+                continue
+            lane.settle(one)
             quota = lane.quota()
             if quota > 0 and lane.more:
                 by_organisation.setdefault(one.organisation_id, []).append((one.webhook_id, quota))
@@ -176,7 +184,7 @@ class Intake:
 
     def load(self, quotas: list[tuple[int, int]]) -> Course:
         """Read up to `quota` further due deliveries of each webhook."""
-        lanes = self.serving.lanes
+        serving, lanes = self.serving, self.serving.lanes
         moment = time.monotonic()
         wanted = []
         for webhook_id, quota in quotas:
@@ -195,7 +203,7 @@ class Intake:
                 continue
             lane.after = one.place
             # One whose predecessor is due later, after a pause or a jump of the clock, is read again after that.
-            if one.behind is None or one.behind in lane.held:
+            if serving.follows(one):
                 lane.held.add(one.id)
                 lane.waiting.append(one)
                 lane.loaded = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from webhooks.engine.due import Due
 from webhooks.engine.lane import Lane
 from webhooks.engine.leases import Leases
 
@@ -21,6 +22,10 @@ class Serving:
         self.slow: set[int] = set()
         #: A lane has become free whose next ones may not have been read because they waited.
         self.freed = False
+        #: Since the latest reading began: deliveries written that keep none back, and webhooks of which it was written
+        #: that they are left alone from now on or no longer. The reading may not have seen it.
+        self.released: set[int] = set()
+        self.changed: set[int] = set()
 
     def lane(self, webhook_id: int) -> Lane:
         """What is held for a webhook."""
@@ -36,6 +41,11 @@ class Serving:
     def serves(self, webhook_id: int) -> bool:
         """Whether this engine may read the webhook's deliveries and send them."""
         return webhook_id in self.leases and webhook_id not in self.leaving
+
+    def follows(self, delivery: Due) -> bool:
+        """Whether all before it in its conversation is here or no longer keeps it back."""
+        behind = delivery.behind
+        return behind is None or behind in self.lanes[delivery.webhook_id].held or behind in self.released
 
     def waiting(self) -> dict[int, int]:
         """How many deliveries wait to be started, by organisation."""

@@ -25,6 +25,8 @@ FLUSH_SECONDS = 0.02
 #: write 1,000 at once takes a third less time for each than to write 250.
 FLUSH_BUSY = 32
 FLUSH_BUSY_SECONDS = 0.15
+#: The desk's line for it: who looks for new events does not wait until outcomes are written.
+LINE = 1
 #: PostgreSQL manual, appendix A: deadlock_detected.
 DEADLOCK = "40P01"
 
@@ -65,7 +67,7 @@ class Writer:
         if self.results:
             results, self.results = self.results[:FLUSH_COUNT], self.results[FLUSH_COUNT:]
             self.writing = True
-            self.desk.follow(self.writes(results))
+            self.desk.follow(self.writes(results), LINE)
 
     def writes(self, results: list[Result]) -> Course:
         """The course of writing outcomes."""
@@ -73,6 +75,7 @@ class Writer:
         tripping = {webhook_id for webhook_id in webhooks if self.serving.lanes[webhook_id].tripping}
         written: Written = yield partial(write, [result.report for result in results], self.slot, tripping)
         self.writing = False
+        self.serving.changed |= written.stopped | written.healed
         for webhook_id in written.stopped | written.healed:
             self.serving.lanes[webhook_id].forget_window()
             self.serving.lanes[webhook_id].probing = webhook_id in written.stopped
@@ -83,6 +86,8 @@ class Writer:
             lane = self.serving.lanes[result.delivery.webhook_id]
             lane.undecided = False
             lane.held.discard(result.delivery.id)
+            if not result.blocks:
+                self.serving.released.add(result.delivery.id)
             if result.blocks:
                 lane.release(result.delivery)
                 lane.forget_followers(result.delivery)

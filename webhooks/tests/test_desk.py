@@ -85,6 +85,35 @@ def test_much_more_than_a_pipe_holds_comes_and_goes_while_the_other_is_busy() ->
     assert taken == [b"X" * 5_000_000] * 3
 
 
+@pytest.mark.parametrize(("lines", "order"), [(2, ["other", "slow", "next"]), (1, ["slow", "next", "other"])])
+def test_what_is_given_to_one_line_waits_for_no_other(lines: int, order: list[str]) -> None:
+    told: list[str] = []
+    with Desk(lines) as desk:
+        desk.follow(one(partial(time.sleep, 0.5), told, "slow"), 1)
+        desk.follow(one(os.getpid, told, "next"), 1)
+        desk.follow(one(os.getpid, told, "other"))
+        desk.wait()
+        assert desk.busy == 0
+    assert told == order
+
+
+def test_answers_of_two_lines_do_not_get_into_each_other() -> None:
+    taken: list[bytes] = []
+
+    def exchanging(what: bytes, times: int) -> Course:
+        for _ in range(times):
+            made = yield partial(bytes.upper, what * 300_000)
+            taken.append(made)
+
+    with Desk(2) as desk:
+        for line, what in enumerate((b"x", b"y")):
+            for _ in range(3):
+                desk.follow(exchanging(what, 10), line)
+        desk.wait()
+    assert sorted(set(taken)) == [b"X" * 300_000, b"Y" * 300_000]
+    assert len(taken) == 60
+
+
 def waiting(seconds: float) -> Course:
     """A course whose job takes so long."""
     yield partial(time.sleep, seconds)
@@ -172,16 +201,19 @@ def fails() -> None:
     raise ValueError("no")
 
 
-def one(job: Job, noted: list[str]) -> Course:
+def one(job: Job, noted: list[str], name: str = "followed") -> Course:
     yield job
-    noted.append("followed")
+    noted.append(name)
 
 
-def test_what_was_asked_is_done_though_something_failed_before_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lines", [1, 2])
+def test_what_was_asked_is_done_though_something_failed_before_it(tmp_path: Path, lines: int) -> None:
     noted: list[str] = []
-    with Desk() as desk:
-        for job in (fails, partial(writes, tmp_path / "first", 0.1), fails, partial(writes, tmp_path / "second")):
-            desk.follow(one(job, noted))
+    first, second = partial(writes, tmp_path / "first", 0.1), partial(writes, tmp_path / "second")
+    jobs: list[tuple[Job, int]] = [(fails, 0), (first, 1), (fails, 0), (second, 1)]
+    with Desk(lines) as desk:
+        for job, line in jobs:
+            desk.follow(one(job, noted), line)
         with pytest.raises(ValueError, match="no"):
             desk.wait()
         assert desk.abandon(10.0)

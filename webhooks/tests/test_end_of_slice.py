@@ -42,7 +42,7 @@ class Late(Inline):
         self.held = False
         self.waiting: deque[tuple[Course, Job]] = deque()
 
-    def follow(self, course: Course) -> None:
+    def follow(self, course: Course, line: int = 0) -> None:
         self.busy += 1
         self.step(course, None)
 
