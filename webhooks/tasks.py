@@ -16,9 +16,8 @@ from django_q.models import Schedule
 from core import loops
 from core.wakeup import Waiter
 from webhooks import failing, replaying
-from webhooks.engine.desk import Desk
+from webhooks.engine.desk import Desk, Line
 from webhooks.engine.drain import Drain
-from webhooks.engine.writing import LINE
 from webhooks.replay import LOOP as REPLAYS
 from webhooks.signals import LOOP
 from webhooks.stranded import settle_stranded
@@ -56,7 +55,7 @@ def drain() -> dict[str, int]:
     """One slice of the delivery engine. Returns how many requests were made; a surplus call returns at once."""
     _settle_down()
     # SQLite has one writer at a time.
-    lines = LINE + 1 if connection.vendor == "postgresql" else 1
+    lines = len(Line) if connection.vendor == "postgresql" else 1
     # The desk before all that asks the database.
     with Desk(lines) as desk, contextlib.closing(Waiter(LOOP)) as waiter, loops.hold(LOOP) as run:
         return {"sent": Drain(run.slot_id, desk).run(run, waiter) if run is not None else 0}

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator
+from enum import IntEnum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -38,13 +39,26 @@ Job = Callable[[], Any]
 Course = Generator[Job, Any, None]
 
 
+class Line(IntEnum):
+    """Who waits for whom: jobs of one line are done one after another."""
+
+    #: Looking for new events and for what is due.
+    LOOK = 0
+    #: Outcomes.
+    WRITE = 1
+    #: New events while a look goes on.
+    GLANCE = 2
+
+
 class Inline:
     """Does each job at once, in the caller's process and transaction."""
 
     #: Courses that are not over.
     busy = 0
+    #: How many jobs it can do at once.
+    lines = 1
 
-    def follow(self, course: Course, line: int = 0) -> None:
+    def follow(self, course: Course, line: Line = Line.LOOK) -> None:
         """Begin a course, in one of the lines. Raises what its jobs raise."""
         result = None
         with contextlib.suppress(StopIteration):
@@ -72,8 +86,8 @@ class Inline:
 class Desk(Inline):
     """Does jobs in a process of its own, which ends with the one that made it.
 
-    It has `lines` database connections. What is given to one line waits for no other; where there are fewer lines, the
-    last takes what is for further ones.
+    It has a database connection for each of so many lines. What is given to one waits for no other; the last takes what
+    is for further ones.
 
     A context manager, entered by a process's main thread while no other works. It closes the thread's connections: what
     SQLite knows of its open files must not be carried over a fork (sqlite.org/howtocorrupt.html, 2.6). When the other
@@ -82,6 +96,7 @@ class Desk(Inline):
 
     def __init__(self, lines: int = 1) -> None:
         self.busy = 0
+        self.lines = lines
         #: Courses of each line that wait for a job's result, in the order of their jobs.
         self._waiting: tuple[deque[Course], ...] = tuple(deque() for _ in range(lines))
 
@@ -93,7 +108,7 @@ class Desk(Inline):
         if not self.process:
             self._jobs.close()
             self._results.close()
-            _serve(given, told, len(self._waiting))
+            _serve(given, told, self.lines)
         given.close()
         told.close()
         self._told = select.poll()
@@ -107,9 +122,9 @@ class Desk(Inline):
         if status:
             log.error("who asks the database ended with %d", os.waitstatus_to_exitcode(status))
 
-    def follow(self, course: Course, line: int = 0) -> None:
+    def follow(self, course: Course, line: Line = Line.LOOK) -> None:
         self.busy += 1
-        self._step(course, min(line, len(self._waiting) - 1), None)
+        self._step(course, min(line, self.lines - 1), None)
 
     def fileno(self) -> int:
         return self._results.fileno()

@@ -23,15 +23,18 @@ log = logging.getLogger("webio.deliveries")
 
 POSITIONS = "event_position"
 BATCH = 1000
+#: Up to which event those of others are taken as well: all. Django's `BigAutoField` ends there.
+ALL = 2**63 - 1
 
 _OLDEST = "SELECT event_id FROM {undispatched} ORDER BY event_id LIMIT %s"
 
-#: Of the oldest first those of organisations whose home is here: their deliveries need not be read again.
-_OWN_FIRST = """
-SELECT event_id
+#: Of the oldest those of organisations whose home is here, and of others up to one.
+_OURS = """
 FROM (SELECT event_id, organisation_id FROM {undispatched} ORDER BY event_id LIMIT %s) AS oldest
-ORDER BY organisation_id %% %s <> %s, event_id LIMIT %s
+WHERE (organisation_id %% %s = %s OR event_id <= %s)
 """
+#: Own ones first: their deliveries need not be read again.
+_OWN_FIRST = f"SELECT event_id {_OURS} ORDER BY organisation_id %% %s <> %s, event_id LIMIT %s"
 
 _NUMBER = """
 INSERT INTO {position} (event_id, organisation_id, position)
@@ -130,6 +133,8 @@ FROM (SELECT count(*) AS taken FROM numbered) AS counts LEFT JOIN (
 
 #: In the order of an index, which soon passes over what is gone; the table holds it until it is vacuumed.
 _WAITING = "SELECT 1 FROM {undispatched} ORDER BY event_id LIMIT 1"
+_WAITING_FOR_US = f"SELECT 1 {_OURS} LIMIT 1"
+_NEWEST = "SELECT event_id FROM {undispatched} ORDER BY event_id DESC LIMIT 1"
 _FACTS_SQLITE = "(SELECT * FROM {event} WHERE id IN (SELECT value FROM json_each(%s)))"
 _OWNED_SQLITE = "{undispatched} WHERE event_id IN (SELECT value FROM json_each(%s))"
 _MADE_SQLITE = f"""
@@ -164,6 +169,7 @@ def dispatch(
     *,
     wait: bool = False,
     place: tuple[int, int] = (0, 1),
+    others: int = ALL,
     wanted: Collection[int] = (),
     room: int = 0,
 ) -> Dispatched:
@@ -172,20 +178,34 @@ def dispatch(
     Ids commit out of order, so "newer than the last seen" would skip a late commit for ever; what has no position yet
     cannot be missed. One process at a time numbers events: on PostgreSQL others find the counter locked, and leave it
     to that one or, with `wait`, wait until it is done; SQLite has one writer anyway. Organisations whose id leaves the
-    rest `place[0]` when divided by `place[1]` come first. Up to `room` new deliveries of the `wanted` webhooks are
+    rest `place[0]` when divided by `place[1]` come first; of others only events up to the id `others` are taken, on
+    SQLite all. Up to `room` new deliveries of the `wanted` webhooks are
     given back as if read.
     """
     try:
-        return _dispatch(limit, wait, place, wanted, room, _ONCE)
+        return _dispatch(limit, wait, place, others, wanted, room, _ONCE)
     except IntegrityError:
-        dispatched = _dispatch(limit, wait, place, wanted, room, _AGAIN)
+        dispatched = _dispatch(limit, wait, place, others, wanted, room, _AGAIN)
         log.warning("events had been dispatched before")
         return dispatched
 
 
-def waiting() -> bool:
-    """Whether an event waits to be dispatched."""
-    return bool(sql.run(_WAITING, []))
+def waiting(place: tuple[int, int] = (0, 1), others: int = ALL) -> bool:
+    """Whether an event waits that `dispatch` would take."""
+    number, count = place
+    if count == 1 or others == ALL:
+        return bool(sql.run(_WAITING, []))
+    return bool(sql.run_in_order(_WAITING_FOR_US, [_window(BATCH, count), count, number, others]))
+
+
+def newest() -> int:
+    """The id of the newest event that waits to be dispatched, 0 for none."""
+    return max((row[0] for row in sql.run(_NEWEST, [])), default=0)
+
+
+def _window(limit: int, count: int) -> int:
+    """How many of the oldest events are looked at: among so many, `limit` are about those of one of `count` engines."""
+    return limit if count == 1 else limit * (count + 1)
 
 
 def settle_positions() -> None:
@@ -199,36 +219,34 @@ def settle_positions() -> None:
 
 
 def _dispatch(
-    limit: int, wait: bool, place: tuple[int, int], wanted: Collection[int], room: int, again: str
+    limit: int, wait: bool, place: tuple[int, int], others: int, wanted: Collection[int], room: int, again: str
 ) -> Dispatched:
     if sql.vendor() != "postgresql":
         with transaction.atomic():
             return _dispatch_sqlite(limit, wanted, room, again)
     # In a transaction of the caller's, what fails must be taken back alone.
     with transaction.atomic() if connection.in_atomic_block else nullcontext():
-        return _dispatch_postgresql(limit, wait, place, wanted, room, again)
+        return _dispatch_postgresql(limit, wait, place, others, wanted, room, again)
 
 
 def _dispatch_postgresql(
-    limit: int, wait: bool, place: tuple[int, int], wanted: Collection[int], room: int, again: str
+    limit: int, wait: bool, place: tuple[int, int], others: int, wanted: Collection[int], room: int, again: str
 ) -> Dispatched:
     moment = str(sql.text(now()))
     number, count = place
-    # Of so many, `limit` are about ours.
-    oldest = limit if count == 1 else limit * (count + 1)
-    given: list[Plain] = [list(wanted), oldest, count, number, limit, POSITIONS, FORMAT_VERSION]
-    given += [f"{moment}+00", moment, room]
+    given: list[Plain] = [list(wanted), _window(limit, count), count, number, others, count, number, limit]
+    given += [POSITIONS, FORMAT_VERSION, f"{moment}+00", moment, room]
     lock = _LOCK_POSTGRESQL.replace("{how}", "" if wait else "SKIP LOCKED")
     # A statement sees what was committed before it began: the second all that was done by who held the lock before.
     locked, rows = sql.run_in_turn((lock, [POSITIONS]), (_all_postgresql(again), given))
     if not locked[0][-1]:
         if Sequence.objects.get_or_create(name=POSITIONS)[1]:
-            return _dispatch_postgresql(limit, wait, place, wanted, room, again)
+            return _dispatch_postgresql(limit, wait, place, others, wanted, room, again)
         return Dispatched(elsewhere=True)
-    taken, others, *_first = rows[0]
+    taken, further, *_first = rows[0]
     # Put in order here: the server would put whole events in order.
     fresh = sorted((row[2:] for row in rows if row[2] is not None), key=itemgetter(0))
-    return Dispatched(taken, due.ready(fresh), others)
+    return Dispatched(taken, due.ready(fresh), further)
 
 
 @cache

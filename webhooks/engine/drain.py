@@ -10,7 +10,7 @@ from functools import partial
 from core.loops import Run
 from core.wakeup import Waiter
 from webhooks.engine import tally, tidying
-from webhooks.engine.desk import Course, Inline
+from webhooks.engine.desk import Course, Inline, Line
 from webhooks.engine.intake import Intake
 from webhooks.engine.outgoing import DEADLINE
 from webhooks.engine.pace import Pace
@@ -96,6 +96,9 @@ class Drain:
                     # What sending takes is read meanwhile.
                     self.sender.directory.endpoints(self.expecting)
                     self.expecting = set()
+            elif self.desk.lines > Line.GLANCE and self.pace.time_to_glance() and not self.intake.glancing:
+                self.pace.glance()
+                self.desk.follow(self.intake.glance(), Line.GLANCE)
             if self.untidy(moment):
                 self.desk.follow(self.tidies())
             soonest = WAIT_SECONDS
@@ -126,7 +129,10 @@ class Drain:
             (pk, str(lane.organisation_id)) for pk, lane in self.serving.lanes.items() if pk in self.serving.leases
         ]
         self.expecting |= {pk for pk, organisation in served if organisation in organisations}
-        self.pace.heard(bool(self.expecting) or "" in organisations or self.serving.place[1] == 1)
+        number, count = self.serving.place
+        any_of_all = "" in organisations or count == 1
+        home = any_of_all or any(int(pk) % count == number for pk in organisations if pk.isdecimal())
+        self.pace.heard(bool(self.expecting) or any_of_all, home)
 
     def linger(self, run: Run) -> bool:
         """At the end of a slice: whether to go on, because something slow is under way, and others need not wait.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from webhooks.engine import dispatch, due, leases, tidying
 from webhooks.engine.desk import Course
 from webhooks.engine.dispatch import Dispatched
 from webhooks.engine.due import Due, Wanting
-from webhooks.engine.pace import Pace
+from webhooks.engine.pace import OTHERS_BUSY_SECONDS, Pace
 from webhooks.engine.serving import Serving
 
 #: Deliveries read ahead of sending.
@@ -45,6 +46,15 @@ class Intake:
         self.elsewhere = False
         #: Others have dispatched, or were about to, since it last read.
         self.unread = False
+        #: Events up to the first of these were there some time ago, up to the second at that moment (`time.monotonic`).
+        self.aged, self.newest, self.noted_at = 0, 0, -math.inf
+        #: A glance goes on. What it took while deliveries are read, and what was read while it goes on: either may find
+        #: what the other has.
+        self.glancing = False
+        self.taken: set[int] = set()
+        self.loaded: set[int] = set()
+        #: Webhooks of which there turned out to be further deliveries since the latest reading began.
+        self.further: set[int] = set()
         #: When events were last dispatched, by `time.monotonic`.
         self.dispatched_at = time.monotonic()
         #: The slice is over: what a look still finds is left to whoever comes next.
@@ -78,13 +88,15 @@ class Intake:
         self.serving.freed = False
         self.looking = True
         place = self.serving.place
+        others = dispatch.ALL if quiet or place[1] == 1 else self.aged
         # What others have dispatched comes before what is dispatched now, which could not be taken before it. But what
-        # somebody has just told of waits for no reading; then only who has nothing unread gets it at once.
+        # somebody has just told of waits for no reading.
         before = thorough and place[1] > 1 and not quiet and not hinted
         if before:
             yield from self.read()
         wanted, room = self.room(hinted and not quiet)
-        taken: Dispatched = yield partial(take_events, hinted, patient and self.hungry(), place, wanted, room)
+        wait = patient and self.hungry()
+        taken: Dispatched = yield partial(take_events, hinted, wait, place, others, wanted, room)
         whole = self.accept([Due(*row) for row in taken.fresh], taken.others) and len(taken.fresh) <= room
         if quiet and taken.fresh and not self.over:
             # Before all that is merely to be asked as well.
@@ -100,6 +112,9 @@ class Intake:
         after = not before and (thorough or not whole or taken.elsewhere or (hinted and not taken.events))
         if after:
             yield from self.read()
+        if others != dispatch.ALL and time.monotonic() - self.noted_at >= OTHERS_BUSY_SECONDS:
+            self.aged, self.noted_at = self.newest, time.monotonic()
+            self.newest = yield dispatch.newest
         more = any(lane.more and lane.quota() > 0 for lane in self.serving.lanes.values())
         # What was heard of may have been dispatched by others, also beside what was not.
         untold = hinted and place[1] > 1 and not after
@@ -107,13 +122,27 @@ class Intake:
         self.found = more or self.undispatched or self.unread
         self.looking = False
 
+    def glance(self) -> Course:
+        """The course of taking new events of one's own while a look goes on."""
+        wanted, room = self.room(read=True)
+        self.glancing, self.loaded = True, set()
+        taken: Dispatched = yield partial(take_events, False, False, self.serving.place, 0, wanted, room)
+        self.glancing = False
+        self.accept([one for one in starmap(Due, taken.fresh) if one.id not in self.loaded], taken.others)
+        if taken.events:
+            tidying.left.events += taken.events
+            self.dispatched_at = time.monotonic()
+
     def room(self, read: bool) -> tuple[list[int], int]:
-        """The webhooks of which `accept` could take deliveries just made, and how many; `read`: where all is read."""
+        """The webhooks of which `accept` could take deliveries just made, and how many.
+
+        With `read`, only webhooks of which no more was due at the latest reading than was read: not before older ones.
+        """
         serving = self.serving
         quotas = {
             pk: lane.quota()
             for pk, lane in serving.lanes.items()
-            if lane.settled and serving.serves(pk) and not (read and lane.more)
+            if lane.settled and serving.serves(pk) and not (read and lane.backlog)
         }
         wanted = {pk: quota for pk, quota in quotas.items() if quota > 0}
         return list(wanted), max(0, min(sum(wanted.values()), AHEAD - sum(serving.waiting().values())))
@@ -142,14 +171,17 @@ class Intake:
             if takes[webhook_id] and room and self.serving.follows(one):
                 lane.held.add(one.id)
                 lane.waiting.append(one)
+                self.taken.add(one.id)
                 quotas[webhook_id] -= 1
                 waiting[one.organisation_id] = waiting.get(one.organisation_id, 0) + 1
             else:
                 lane.more = True
+                self.further.add(webhook_id)
                 whole = whole and takes[webhook_id] and not room
         for webhook_id in filter(self.serving.mine, others):
             lane = self.serving.lane(webhook_id)
             lane.more = True
+            self.further.add(webhook_id)
             whole = whole and lane.settled and self.serving.serves(webhook_id) and lane.quota() <= 0
         return whole
 
@@ -158,6 +190,7 @@ class Intake:
         self.pace.read()
         serving = self.serving
         serving.released, serving.changed = set(), set()
+        self.further = set()
         wanting: list[Wanting] = yield due.webhooks_with_due_work
         serving.homes.update((one.webhook_id, one.home) for one in wanting)
         wanting = [one for one in wanting if serving.mine(one.webhook_id) and one.webhook_id not in serving.slow]
@@ -169,8 +202,8 @@ class Intake:
     def quotas(self, wanting: list[Wanting]) -> list[tuple[int, int]]:
         """How much to read of each webhook: equal parts for organisations, then for their webhooks."""
         by_organisation: dict[int, list[tuple[int, int]]] = {}
-        for lane in self.serving.lanes.values():
-            lane.more = False
+        for pk, lane in self.serving.lanes.items():
+            lane.more = pk in self.further
         for one in wanting:
             lane = self.serving.lane(one.webhook_id)
             lane.more = self.serving.serves(one.webhook_id)
@@ -195,11 +228,14 @@ class Intake:
             wanted.append(due.Part(webhook_id, quota, lane.after, list(lane.held)))
         found = dict.fromkeys((webhook_id for webhook_id, _quota in quotas), 0)
         passed: set[int] = set()
+        self.taken, self.further = set(), self.further - found.keys()
         rows = yield partial(due.load, wanted)
         for one in starmap(Due, rows):
             lane = lanes[one.webhook_id]
             found[one.webhook_id] += 1
-            if not lane.reading:
+            if self.glancing:
+                self.loaded.add(one.id)
+            if not lane.reading or one.id in self.taken:
                 continue
             lane.after = one.place
             # One whose predecessor is due later, after a pause or a jump of the clock, is read again after that.
@@ -210,18 +246,21 @@ class Intake:
             else:
                 passed.add(one.webhook_id)
         for webhook_id, quota in quotas:
+            lanes[webhook_id].backlog = found[webhook_id] >= quota
             if found[webhook_id] < quota:
                 lanes[webhook_id].rewind()
-                lanes[webhook_id].more = webhook_id in passed
+                lanes[webhook_id].more = webhook_id in passed or webhook_id in self.further
 
 
-def take_events(hinted: bool, wait: bool, place: tuple[int, int], wanted: list[int], room: int) -> Dispatched:
+def take_events(
+    hinted: bool, wait: bool, place: tuple[int, int], others: int, wanted: list[int], room: int
+) -> Dispatched:
     """Dispatch events, if there are any: about as many as there is room for, or their deliveries would have to be read
-    again."""
-    if hinted or dispatch.waiting():
+    again. `others`: as `dispatch.dispatch` has it."""
+    if (hinted and others == dispatch.ALL) or dispatch.waiting(place, others):
         limit = min(dispatch.BATCH, max(DISPATCH_LEAST, room))
         # One more than there is room for tells that there are more.
-        return dispatch.dispatch(limit, wait=wait, place=place, wanted=wanted, room=room + 1)
+        return dispatch.dispatch(limit, wait=wait, place=place, others=others, wanted=wanted, room=room + 1)
     return Dispatched()
 
 

@@ -74,6 +74,8 @@ class Lane:
     loaded: bool = False
     #: More is due than is held.
     more: bool = False
+    #: The latest reading has left some for the next.
+    backlog: bool = False
     #: Reading goes on from there; False once it has begun at the start again, or was told to.
     reading: bool = False
     #: When it last began at the start, by `time.monotonic`.

@@ -13,7 +13,9 @@ POLL_SECONDS = 0.04
 READ_BUSY_SECONDS = 0.1
 READ_IDLE_SECONDS = 0.5
 #: How long it leaves events to the engine that has their webhooks, seconds: that one sends them without reading them.
+#: While busy so long at least, and at most twice as long.
 OTHERS_SECONDS = 0.01
+OTHERS_BUSY_SECONDS = 0.25
 
 
 class Pace:
@@ -26,11 +28,27 @@ class Pace:
         self.polls = False
         self.looked_at = 0.0
         self.read_at = 0.0
+        self.glanced_at = 0.0
         self._wanted_at = 0.0
+        #: When it last heard of what this engine should dispatch.
+        self._home_at = 0.0
 
-    def heard(self, ours: bool) -> None:
-        """Something has been committed; `ours`: it may be for webhooks that this engine serves."""
-        self._wanted_at = min(self._wanted_at, time.monotonic() + (0.0 if ours else OTHERS_SECONDS))
+    def heard(self, ours: bool, home: bool) -> None:
+        """Something has been committed; `ours`: it may be for webhooks that this engine serves, `home`: it is this
+        engine that should dispatch it."""
+        moment = time.monotonic()
+        self._wanted_at = min(self._wanted_at, moment + (0.0 if ours else OTHERS_SECONDS))
+        if home:
+            self._home_at = moment
+
+    def time_to_glance(self) -> bool:
+        """Whether it heard of something since the latest look or glance, and that glance was some time ago."""
+        unseen = self._home_at > max(self.looked_at, self.glanced_at)
+        return unseen and time.monotonic() - self.glanced_at >= BUSY_SECONDS
+
+    def glance(self) -> None:
+        """A glance begins."""
+        self.glanced_at = time.monotonic()
 
     def next_look(self, quiet: bool, found: bool) -> float:
         """When to look next. `found`: the latest look found something; `quiet`: nothing else happens."""

@@ -11,7 +11,7 @@ from django.db import DataError, IntegrityError, OperationalError
 
 from core.clock import now
 from webhooks.engine import due, record
-from webhooks.engine.desk import Course, Inline
+from webhooks.engine.desk import Course, Inline, Line
 from webhooks.engine.record import Result, Written
 from webhooks.engine.schedule import OUR_FAULT
 from webhooks.engine.serving import Serving
@@ -25,8 +25,6 @@ FLUSH_SECONDS = 0.02
 #: write 1,000 at once takes a third less time for each than to write 250.
 FLUSH_BUSY = 32
 FLUSH_BUSY_SECONDS = 0.15
-#: The desk's line for it: who looks for new events does not wait until outcomes are written.
-LINE = 1
 #: PostgreSQL manual, appendix A: deadlock_detected.
 DEADLOCK = "40P01"
 
@@ -67,7 +65,7 @@ class Writer:
         if self.results:
             results, self.results = self.results[:FLUSH_COUNT], self.results[FLUSH_COUNT:]
             self.writing = True
-            self.desk.follow(self.writes(results), LINE)
+            self.desk.follow(self.writes(results), Line.WRITE)
 
     def writes(self, results: list[Result]) -> Course:
         """The course of writing outcomes."""

@@ -64,7 +64,7 @@ def test_what_waits_for_slow_endpoints_keeps_no_events_of_others_back(
 def test_a_look_that_is_put_off_is_still_wanted_and_follows_soon() -> None:
     pace = Pace()
     pace.look()
-    pace.heard(True)
+    pace.heard(True, True)
     pace.looked_at -= 1.0
     assert pace.next_look(False, True) <= time.monotonic()
     pace.put_off()

@@ -19,7 +19,7 @@ from django.db import connection
 
 from conftest import make_cast
 from conversations.actions import receive_message
-from webhooks.engine.desk import Course, Desk, Inline, Job
+from webhooks.engine.desk import Course, Desk, Inline, Job, Line
 from webhooks.engine.drain import Drain
 from webhooks.models import Delivery
 from webhooks.tests.conftest import make_webhook
@@ -89,8 +89,8 @@ def test_much_more_than_a_pipe_holds_comes_and_goes_while_the_other_is_busy() ->
 def test_what_is_given_to_one_line_waits_for_no_other(lines: int, order: list[str]) -> None:
     told: list[str] = []
     with Desk(lines) as desk:
-        desk.follow(one(partial(time.sleep, 0.5), told, "slow"), 1)
-        desk.follow(one(os.getpid, told, "next"), 1)
+        desk.follow(one(partial(time.sleep, 0.5), told, "slow"), Line.WRITE)
+        desk.follow(one(os.getpid, told, "next"), Line.WRITE)
         desk.follow(one(os.getpid, told, "other"))
         desk.wait()
         assert desk.busy == 0
@@ -106,7 +106,7 @@ def test_answers_of_two_lines_do_not_get_into_each_other() -> None:
             taken.append(made)
 
     with Desk(2) as desk:
-        for line, what in enumerate((b"x", b"y")):
+        for line, what in ((Line.LOOK, b"x"), (Line.WRITE, b"y")):
             for _ in range(3):
                 desk.follow(exchanging(what, 10), line)
         desk.wait()
@@ -210,7 +210,7 @@ def one(job: Job, noted: list[str], name: str = "followed") -> Course:
 def test_what_was_asked_is_done_though_something_failed_before_it(tmp_path: Path, lines: int) -> None:
     noted: list[str] = []
     first, second = partial(writes, tmp_path / "first", 0.1), partial(writes, tmp_path / "second")
-    jobs: list[tuple[Job, int]] = [(fails, 0), (first, 1), (fails, 0), (second, 1)]
+    jobs = [(fails, Line.LOOK), (first, Line.WRITE), (fails, Line.LOOK), (second, Line.WRITE)]
     with Desk(lines) as desk:
         for job, line in jobs:
             desk.follow(one(job, noted), line)

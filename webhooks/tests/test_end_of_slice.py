@@ -19,7 +19,7 @@ from core.tests import receivers
 from core.tests.receivers import receiver
 from core.wakeup import Waiter
 from webhooks.engine import outgoing
-from webhooks.engine.desk import Course, Inline, Job
+from webhooks.engine.desk import Course, Inline, Job, Line
 from webhooks.engine.drain import Drain
 from webhooks.models import Delivery
 from webhooks.signals import LOOP
@@ -42,7 +42,7 @@ class Late(Inline):
         self.held = False
         self.waiting: deque[tuple[Course, Job]] = deque()
 
-    def follow(self, course: Course, line: int = 0) -> None:
+    def follow(self, course: Course, line: Line = Line.LOOK) -> None:
         self.busy += 1
         self.step(course, None)
 
