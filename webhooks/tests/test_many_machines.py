@@ -182,13 +182,14 @@ def test_a_machine_that_freezes_past_its_leases_overwrites_nothing(
     """What it had under way failed, as far as it knows; the one that took over delivered the same meanwhile."""
     first, second = machines[:2]
     with keeping_alive(first):
-        endpoint.delay, endpoint.status = 2.0, 500
+        # Longer than it takes to record all of them on a busy machine.
+        endpoint.delay, endpoint.status = 6.0, 500
         python(environment, "-c", RECORD, "30")
         wait_for(endpoint, 12, 20)
     assert first.process is not None
     os.killpg(first.process.pid, signal.SIGSTOP)
     # Answers to what is under way arrive while it is frozen.
-    time.sleep(2.5)
+    time.sleep(6.5)
     endpoint.delay, endpoint.status = 0.0, 200
     frozen = len(endpoint.asked)
     with keeping_alive(second):
