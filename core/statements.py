@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import DataError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -15,6 +15,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 NOT_PREPARED = "26000"
 #: What a statement's `%s` may stand for in `execute_in_turn`.
 Plain = int | str | datetime | list[int]
+
+Answer = TypeVar("Answer")
 
 _numbers = count(1)
 
@@ -39,6 +41,19 @@ def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any
             return _rows(prepared)
 
 
+def finds(connection: BaseDatabaseWrapper, text: str) -> bool:
+    """Whether a statement without parameters returns a row; for what is asked all day while nothing happens.
+
+    On PostgreSQL it is prepared and goes to libpq without a cursor: code that has not run for 40 ms has to be fetched
+    from memory, and psycopg's cursor took longer than the rest of an idle engine. Raises what Django's cursors raise.
+    """
+    connection.ensure_connection()
+    connection.validate_no_broken_transaction()
+    if connection.vendor == "sqlite" or connection.in_atomic_block or connection.connection.prepare_threshold is None:
+        return bool(execute(connection, text, ()))
+    return _prepared_or_again(connection, lambda: _finds_prepared(connection, text))
+
+
 def execute_in_turn(
     connection: BaseDatabaseWrapper, statements: Sequence[tuple[str, Sequence[Plain]]]
 ) -> list[list[tuple[Any, ...]]]:
@@ -55,13 +70,29 @@ def execute_in_turn(
         whole = connection.in_atomic_block or not connection.get_autocommit()
         if whole or connection.connection.prepare_threshold is None:
             return _in_turn(connection, [text % _literals(connection, given) for text, given in statements])
+    return _prepared_or_again(connection, lambda: _in_turn_prepared(connection, statements))
+
+
+def _prepared_or_again(connection: BaseDatabaseWrapper, asks: Callable[[], Answer]) -> Answer:
+    """What `asks` returns, which executes what was prepared, again if that has been dropped meanwhile."""
     try:
-        return _in_turn_prepared(connection, statements)
+        return asks()
     except ProgrammingError as problem:
         if getattr(problem.__cause__, "sqlstate", "") != NOT_PREPARED:
             raise
         _known(connection).clear()
-    return _in_turn_prepared(connection, statements)
+    return asks()
+
+
+def _finds_prepared(connection: BaseDatabaseWrapper, text: str) -> bool:
+    from psycopg.errors import error_from_result
+    from psycopg.pq import ExecStatus
+
+    with connection.wrap_database_errors:
+        result = connection.connection.pgconn.exec_(_prepared(connection, text, ()).encode())
+        if result.status != ExecStatus.TUPLES_OK:
+            raise error_from_result(result)
+        return bool(result.ntuples)
 
 
 def _in_turn_prepared(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 from django.conf import settings
-from django.db import DataError, IntegrityError, connection, transaction
+from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
 from django.db.transaction import TransactionManagementError
 
-from core.statements import execute, execute_in_turn
+from core.statements import execute, execute_in_turn, finds
 
 pytestmark = pytest.mark.django_db
 
@@ -127,6 +128,48 @@ def test_behind_pgbouncer_statements_in_turn_are_not_prepared(monkeypatch: pytes
     monkeypatch.setattr(connection.connection, "prepare_threshold", None)
     assert execute_in_turn(connection, IN_TURN) == FOUND
     assert execute(connection, PREPARED, []) == [(0,)]
+
+
+ANY = "SELECT 1 FROM core_slot WHERE number < 0"
+ONE = "SELECT 1 AS one"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whether_a_row_is_found() -> None:
+    for _ in range(2):
+        assert not finds(connection, ANY)
+        assert finds(connection, ONE)
+    with transaction.atomic():
+        assert finds(connection, ONE)
+    with pytest.raises(DatabaseError, match="no_such_table"):
+        finds(connection, "SELECT 1 FROM no_such_table")
+    assert finds(connection, ONE)
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_it_is_found_again_after_what_a_rollback_dropped_and_not_by_a_connection_that_is_gone() -> None:
+    assert finds(connection, ONE)
+    with transaction.atomic():
+        execute(connection, "SELECT 1", [])
+        transaction.set_rollback(True)
+    assert execute(connection, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'webio%%'", []) == [(0,)]
+    assert finds(connection, ONE)
+    with connection.wrap_database_errors, connection.connection.cursor() as cursor, contextlib.suppress(Exception):
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(DatabaseError):
+        finds(connection, ONE)
+    connection.close_if_unusable_or_obsolete()
+    assert finds(connection, ONE)
+
+
+@only_postgresql
+def test_behind_pgbouncer_nothing_is_prepared_to_find_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.ensure_connection()
+    monkeypatch.setattr(connection.connection, "prepare_threshold", None)
+    assert finds(connection, "SELECT 'not prepared' AS one")
+    count = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s"
+    assert execute(connection, count, ["%''not prepared''%"]) == [(0,)]
 
 
 @pytest.mark.parametrize(("pgbouncer", "allowed"), [("0", True), ("1", False)])
