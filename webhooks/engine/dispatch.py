@@ -190,12 +190,12 @@ def dispatch(
         return dispatched
 
 
-def waiting(place: tuple[int, int] = (0, 1), others: int = ALL) -> bool:
+def waiting(limit: int = BATCH, *, place: tuple[int, int] = (0, 1), others: int = ALL) -> bool:
     """Whether an event waits that `dispatch` would take."""
     number, count = place
     if count == 1 or others == ALL:
-        return bool(sql.run(_WAITING, []))
-    return bool(sql.run_in_order(_WAITING_FOR_US, [_window(BATCH, count), count, number, others]))
+        return sql.finds(_WAITING)
+    return bool(sql.run_in_order(_WAITING_FOR_US, [_window(limit, count), count, number, others]))
 
 
 def newest() -> int:

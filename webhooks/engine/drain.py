@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Collection
 from functools import partial
@@ -86,7 +87,7 @@ class Drain:
             if not self.intake.looking:
                 freed, starving = self.serving.freed, self.intake.starving()
                 urgent = freed or starving
-                due = moment >= self.pace.next_look(self.quiet(), self.intake.found)
+                due = moment >= self.next_look()
                 if due and not urgent and not self.quiet() and self.intake.full():
                     self.pace.put_off()
                 elif due or urgent:
@@ -96,15 +97,13 @@ class Drain:
                     # What sending takes is read meanwhile.
                     self.sender.directory.endpoints(self.expecting)
                     self.expecting = set()
-            elif self.desk.lines > Line.GLANCE and self.pace.time_to_glance() and not self.intake.glancing:
+            elif moment >= self.next_glance():
                 self.pace.glance()
                 self.desk.follow(self.intake.glance(), Line.GLANCE)
             if self.untidy(moment):
                 self.desk.follow(self.tidies())
-            soonest = WAIT_SECONDS
-            if not self.intake.looking:
-                soonest = max(0.0, self.pace.next_look(self.quiet(), self.intake.found) - moment)
-            soonest = min(soonest, self.sender.start())
+            soonest = self.next_glance() if self.intake.looking else self.next_look()
+            soonest = min(max(0.0, soonest - moment), self.sender.start(), WAIT_SECONDS)
             if descriptor is None and self.idle():
                 woken = waiter.wait(soonest)
             else:
@@ -112,6 +111,14 @@ class Drain:
                 woken = waiter.woken()
             if woken:
                 self.hear(waiter.topics)
+
+    def next_look(self) -> float:
+        """When to look for work, by `time.monotonic`."""
+        return self.pace.next_look(self.quiet(), self.intake.found, self.serving.place[1] > 1)
+
+    def next_glance(self) -> float:
+        """When to glance at new events while a look goes on."""
+        return self.pace.next_glance() if self.desk.lines > Line.GLANCE and not self.intake.glancing else math.inf
 
     def idle(self) -> bool:
         """Nothing is under way, nothing waits to be written, and the database is asked nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import starmap
 
@@ -88,7 +88,11 @@ class Intake:
         self.serving.freed = False
         self.looking = True
         place = self.serving.place
-        others = dispatch.ALL if quiet or place[1] == 1 else self.aged
+        polite = place[1] > 1 and not quiet
+        noting = polite and time.monotonic() - self.noted_at >= OTHERS_BUSY_SECONDS
+        if noting:
+            self.aged, self.noted_at = self.newest, time.monotonic()
+        others = self.aged if polite else dispatch.ALL
         # What others have dispatched comes before what is dispatched now, which could not be taken before it. But what
         # somebody has just told of waits for no reading.
         before = thorough and place[1] > 1 and not quiet and not hinted
@@ -112,12 +116,12 @@ class Intake:
         after = not before and (thorough or not whole or taken.elsewhere or (hinted and not taken.events))
         if after:
             yield from self.read()
-        if others != dispatch.ALL and time.monotonic() - self.noted_at >= OTHERS_BUSY_SECONDS:
-            self.aged, self.noted_at = self.newest, time.monotonic()
+        if noting:
             self.newest = yield dispatch.newest
         more = any(lane.more and lane.quota() > 0 for lane in self.serving.lanes.values())
-        # What was heard of may have been dispatched by others, also beside what was not.
-        untold = hinted and place[1] > 1 and not after
+        # What was heard of may have been dispatched by others, also beside what was not, or is left to them.
+        seen = after and (taken.events or not polite)
+        untold = hinted and place[1] > 1 and not seen
         self.unread = taken.elsewhere or untold or (self.unread and not (before or after))
         self.found = more or self.undispatched or self.unread
         self.looking = False
@@ -128,7 +132,9 @@ class Intake:
         self.glancing, self.loaded = True, set()
         taken: Dispatched = yield partial(take_events, False, False, self.serving.place, 0, wanted, room)
         self.glancing = False
-        self.accept([one for one in starmap(Due, taken.fresh) if one.id not in self.loaded], taken.others)
+        self.accept(list(starmap(Due, taken.fresh)), taken.others, self.loaded)
+        if taken.elsewhere or taken.events >= DISPATCH_LEAST:
+            self.pace.missed()
         if taken.events:
             tidying.left.events += taken.events
             self.dispatched_at = time.monotonic()
@@ -147,9 +153,10 @@ class Intake:
         wanted = {pk: quota for pk, quota in quotas.items() if quota > 0}
         return list(wanted), max(0, min(sum(wanted.values()), AHEAD - sum(serving.waiting().values())))
 
-    def accept(self, fresh: list[Due], others: list[int]) -> bool:
+    def accept(self, fresh: list[Due], others: list[int], known: Collection[int] = ()) -> bool:
         """Take deliveries just made, except where reading has to decide; `others` are webhooks with further ones.
 
+        Those `known` are here already; what follows them is taken or not as if they were not.
         Returns whether that was all there is for this engine now: what finds no room is read when there is some.
         """
         whole = True
@@ -163,6 +170,8 @@ class Intake:
             if one.lane is not None:
                 one.behind = latest.get((webhook_id, one.lane), one.behind)
                 latest[webhook_id, one.lane] = one.id
+            if one.id in known:
+                continue
             lane = self.serving.lane(webhook_id)
             if webhook_id not in takes:
                 takes[webhook_id] = lane.settled and self.serving.serves(webhook_id) and not self.over
@@ -233,9 +242,10 @@ class Intake:
         for one in starmap(Due, rows):
             lane = lanes[one.webhook_id]
             found[one.webhook_id] += 1
-            if self.glancing:
-                self.loaded.add(one.id)
-            if not lane.reading or one.id in self.taken:
+            if not lane.reading:
+                passed.add(one.webhook_id)
+                continue
+            if one.id in self.taken:
                 continue
             lane.after = one.place
             # One whose predecessor is due later, after a pause or a jump of the clock, is read again after that.
@@ -243,6 +253,8 @@ class Intake:
                 lane.held.add(one.id)
                 lane.waiting.append(one)
                 lane.loaded = True
+                if self.glancing:
+                    self.loaded.add(one.id)
             else:
                 passed.add(one.webhook_id)
         for webhook_id, quota in quotas:
@@ -257,8 +269,8 @@ def take_events(
 ) -> Dispatched:
     """Dispatch events, if there are any: about as many as there is room for, or their deliveries would have to be read
     again. `others`: as `dispatch.dispatch` has it."""
-    if (hinted and others == dispatch.ALL) or dispatch.waiting(place, others):
-        limit = min(dispatch.BATCH, max(DISPATCH_LEAST, room))
+    limit = min(dispatch.BATCH, max(DISPATCH_LEAST, room))
+    if (hinted and others == dispatch.ALL) or dispatch.waiting(limit, place=place, others=others):
         # One more than there is room for tells that there are more.
         return dispatch.dispatch(limit, wait=wait, place=place, others=others, wanted=wanted, room=room + 1)
     return Dispatched()

@@ -51,8 +51,8 @@ class Lane:
     best: float | None = None
     #: One request at a time, until it succeeds: the breaker was open.
     probing: bool = False
-    #: Nothing starts until an outcome is written that decides whether anything may.
-    undecided: bool = False
+    #: Outcomes not yet written that decide whether anything may start; until then nothing does.
+    undecided: int = 0
     #: (requests, seconds) of the rate limit, the requests that may start now, and when that was reckoned.
     rate: tuple[int, int] | None = None
     allowance: float = 0.0

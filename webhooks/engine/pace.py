@@ -41,20 +41,28 @@ class Pace:
         if home:
             self._home_at = moment
 
-    def time_to_glance(self) -> bool:
-        """Whether it heard of something since the latest look or glance, and that glance was some time ago."""
+    def next_glance(self) -> float:
+        """When to glance: heard of something since the latest look or glance, some time after that glance."""
         unseen = self._home_at > max(self.looked_at, self.glanced_at)
-        return unseen and time.monotonic() - self.glanced_at >= BUSY_SECONDS
+        return self.glanced_at + BUSY_SECONDS if unseen else math.inf
+
+    def missed(self) -> None:
+        """A glance could not take all that it heard of."""
+        self._home_at = time.monotonic()
 
     def glance(self) -> None:
         """A glance begins."""
         self.glanced_at = time.monotonic()
 
-    def next_look(self, quiet: bool, found: bool) -> float:
-        """When to look next. `found`: the latest look found something; `quiet`: nothing else happens."""
+    def next_look(self, quiet: bool, found: bool, shared: bool = False) -> float:
+        """When to look next. `found`: the latest look found something; `quiet`: nothing else happens; `shared`: there
+        are other engines, and one of them may have died."""
         # While busy not at every hint: on SQLite our own commits are hints too.
         wanted_at = self._wanted_at if quiet else max(self._wanted_at, self.looked_at + BUSY_SECONDS)
         after = BUSY_SECONDS if found else POLL_SECONDS if self.polls else READ_IDLE_SECONDS
+        if shared and not quiet:
+            # What is left to them has to be seen twice.
+            after = min(after, OTHERS_BUSY_SECONDS / 2)
         return min(wanted_at, self.looked_at + after)
 
     def put_off(self) -> None:

@@ -167,6 +167,8 @@ class Result:
     blocks: bool
     #: What `Report` is made of. Bare, because that is pickled in a tenth of the time.
     report: tuple[Any, ...]
+    #: What starts next to the webhook depends on it.
+    decides: bool = False
 
 
 def judge(

@@ -233,5 +233,5 @@ class Sender:
         if not result.blocks:
             lane.release(delivery)
         decides = outcome.status == GONE or lane.probing or lane.tripping
-        lane.undecided = lane.undecided or decides
-        self.writer.add(result, at_once=decides)
+        lane.undecided += decides
+        self.writer.add(result, decides=decides)

@@ -13,6 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from conversations.models import Event, Position, Undispatched
 from core import models as core
 from core.statements import Plain, execute, execute_in_turn
+from core.statements import finds as finds_any
 from organisations.models import Organisation, WebioToken
 from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Outstanding, Subscription, Tally, Webhook
 
@@ -193,6 +194,11 @@ def text(value: datetime | None) -> str | None:
 def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """`core.statements.execute` with `{table}` names filled in."""
     return execute(connections[DEFAULT_DB_ALIAS], _named(sql), parameters)
+
+
+def finds(sql: str) -> bool:
+    """`core.statements.finds` with `{table}` names filled in."""
+    return finds_any(connections[DEFAULT_DB_ALIAS], _named(sql))
 
 
 def run_in_order(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:

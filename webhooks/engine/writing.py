@@ -45,12 +45,13 @@ class Writer:
         """Nothing waits to be written."""
         return not (self.results or self.writing)
 
-    def add(self, result: Result, *, at_once: bool) -> None:
-        """Note an outcome; `at_once`: what starts next depends on it."""
+    def add(self, result: Result, *, decides: bool) -> None:
+        """Note an outcome; `decides`: what starts next depends on it, so it is written at once."""
         if not self.results:
             self.oldest_result = time.monotonic()
-        if at_once:
+        if decides:
             self.oldest_result = 0.0
+            result.decides = True
         self.results.append(result)
 
     def due(self, more: int) -> bool:
@@ -82,7 +83,7 @@ class Writer:
             self.serving.lanes[webhook_id].forget_waiting()
         for result in results:
             lane = self.serving.lanes[result.delivery.webhook_id]
-            lane.undecided = False
+            lane.undecided -= result.decides
             lane.held.discard(result.delivery.id)
             if not result.blocks:
                 self.serving.released.add(result.delivery.id)

@@ -77,7 +77,7 @@ def test_outcomes_wait_for_others_only_while_there_are_some_to_come(monkeypatch:
     writer = Writer(Serving(), writing.Inline(), 0)
     few, many = writing.FLUSH_BUSY - 1, writing.FLUSH_BUSY
     assert not writer.due(few)
-    writer.add(cast("Result", object()), at_once=False)
+    writer.add(cast("Result", object()), decides=False)
     writer.oldest_result = time.monotonic() - writing.FLUSH_SECONDS
     assert writer.due(few)
     assert not writer.due(many)
