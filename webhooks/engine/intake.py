@@ -156,7 +156,7 @@ class Intake:
     def accept(self, fresh: list[Due], others: list[int], known: Collection[int] = ()) -> bool:
         """Take deliveries just made, except where reading has to decide; `others` are webhooks with further ones.
 
-        Those `known` are here already; what follows them is taken or not as if they were not.
+        Those `known` are here already, or have been; what comes behind them in a lane still does.
         Returns whether that was all there is for this engine now: what finds no room is read when there is some.
         """
         whole = True
