@@ -95,7 +95,7 @@ class Intake:
         others = self.aged if polite else dispatch.ALL
         # What others have dispatched comes before what is dispatched now, which could not be taken before it. But what
         # somebody has just told of waits for no reading.
-        before = thorough and place[1] > 1 and not quiet and not hinted
+        before = thorough and polite and not hinted
         if before:
             yield from self.read()
         wanted, room = self.room(hinted and not quiet)
@@ -105,9 +105,7 @@ class Intake:
         if quiet and taken.fresh and not self.over:
             # Before all that is merely to be asked as well.
             self.begin()
-        if taken.events:
-            tidying.left.events += taken.events
-            self.dispatched_at = time.monotonic()
+        self.note(taken.events)
         if taken.events and quiet and not hinted and place[1] > 1 and loop:
             # Nobody else may have heard of these either.
             yield partial(wakeup.send, loop)
@@ -135,8 +133,12 @@ class Intake:
         self.accept(list(starmap(Due, taken.fresh)), taken.others, self.loaded)
         if taken.elsewhere or taken.events >= DISPATCH_LEAST:
             self.pace.missed()
-        if taken.events:
-            tidying.left.events += taken.events
+        self.note(taken.events)
+
+    def note(self, events: int) -> None:
+        """So many events were dispatched just now."""
+        if events:
+            tidying.left.events += events
             self.dispatched_at = time.monotonic()
 
     def room(self, read: bool) -> tuple[list[int], int]:

@@ -13,7 +13,7 @@ POLL_SECONDS = 0.04
 READ_BUSY_SECONDS = 0.1
 READ_IDLE_SECONDS = 0.5
 #: How long it leaves events to the engine that has their webhooks, seconds: that one sends them without reading them.
-#: While busy so long at least, and at most twice as long.
+#: While busy so long at least, and hardly more than three times as long.
 OTHERS_SECONDS = 0.01
 OTHERS_BUSY_SECONDS = 0.25
 

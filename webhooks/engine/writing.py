@@ -85,13 +85,12 @@ class Writer:
             lane = self.serving.lanes[result.delivery.webhook_id]
             lane.undecided -= result.decides
             lane.held.discard(result.delivery.id)
-            if not result.blocks:
-                self.serving.released.add(result.delivery.id)
             if result.blocks:
                 lane.release(result.delivery)
                 lane.forget_followers(result.delivery)
-            elif result.delivery.attempt_count and result.delivery.blocks:
-                self.serving.freed = True
+            else:
+                self.serving.released.add(result.delivery.id)
+                self.serving.freed |= bool(result.delivery.attempt_count and result.delivery.blocks)
             if lane.loaded and not lane.held:
                 # Reading left out what was due before the head of its conversation.
                 lane.loaded = False

@@ -76,16 +76,18 @@ def say(cast: Cast, number: int, text: str = "now") -> None:
     receive_message(channel=cast.channel, address=f"44771747{number:04}", body=text)
 
 
-def answered(drain: Drain, count: int = 1) -> None:
-    """Send what is at hand, until so many answers wait to be written."""
+def answered(drain: Drain) -> None:
+    """Send what is at hand, until there is an answer to be written."""
     drain.sender.start()
     deadline = time.monotonic() + 20.0
-    while len(drain.writer.results) < count and time.monotonic() < deadline:
+    while not drain.writer.results and time.monotonic() < deadline:
         drain.sender.collect(0.01)
 
 
-def settled(cast: Cast, desk: Slow, endpoint: Endpoint) -> tuple[Drain, Lane]:
+def settled(cast: Cast, endpoint: Endpoint, **webhook: Any) -> tuple[Slow, Drain, Lane]:
     """An engine that has delivered a message and has nothing else to do, and the lane of its only webhook."""
+    make_webhook(cast, callback_url=endpoint.url, **webhook)
+    desk = Slow()
     drain = Drain(desk=desk)
     drain.settle((0, 1))
     say(cast, 9999, "before")
@@ -93,7 +95,7 @@ def settled(cast: Cast, desk: Slow, endpoint: Endpoint) -> tuple[Drain, Lane]:
     step(drain)
     endpoint.asked.clear()
     (lane,) = drain.serving.lanes.values()
-    return drain, lane
+    return desk, drain, lane
 
 
 def sent_and_read_again(cast: Cast, desk: Slow) -> Drain:
@@ -300,9 +302,7 @@ def test_what_turns_out_to_be_due_while_a_reading_goes_on_is_remembered(acme: Ca
 def test_a_glance_lets_nothing_overtake_what_a_reading_dropped(
     acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_webhook(acme, callback_url=endpoint.url, ordering="strict")
-    desk = Slow()
-    drain, lane = settled(acme, desk, endpoint)
+    desk, drain, lane = settled(acme, endpoint, ordering="strict")
     endpoint.status = 500
     say(acme, 1, "fails")
     drain.look()
@@ -334,9 +334,7 @@ def test_a_glance_lets_nothing_overtake_what_a_reading_dropped(
 def test_in_strict_order_a_glance_waits_for_what_was_read_and_failed_meanwhile(
     acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_webhook(acme, callback_url=endpoint.url, ordering="strict")
-    desk = Slow()
-    drain, lane = settled(acme, desk, endpoint)
+    desk, drain, lane = settled(acme, endpoint, ordering="strict")
     endpoint.status = 500
     say(acme, 2, "one")
     say(acme, 2, "two")
@@ -357,9 +355,7 @@ def test_in_strict_order_a_glance_waits_for_what_was_read_and_failed_meanwhile(
 
 @pytest.mark.parametrize("glance", [False, True])
 def test_what_a_reading_dropped_is_read_again_soon(acme: Cast, endpoint: Endpoint, glance: bool) -> None:
-    make_webhook(acme, callback_url=endpoint.url, ordering="strict")
-    desk = Slow()
-    drain, lane = settled(acme, desk, endpoint)
+    desk, drain, lane = settled(acme, endpoint, ordering="strict")
     endpoint.status = 500
     say(acme, 1, "fails")
     drain.look()
@@ -383,9 +379,7 @@ def test_what_a_reading_dropped_is_read_again_soon(acme: Cast, endpoint: Endpoin
 def test_nothing_starts_until_what_decides_is_written_whatever_was_written_before(
     acme: Cast, endpoint: Endpoint
 ) -> None:
-    make_webhook(acme, callback_url=endpoint.url)
-    desk = Slow()
-    drain, lane = settled(acme, desk, endpoint)
+    desk, drain, lane = settled(acme, endpoint)
     for number in range(5):
         say(acme, number)
     drain.inline.follow(drain.intake.look(False, True, True, False, ""))
@@ -409,9 +403,7 @@ def test_nothing_starts_until_what_decides_is_written_whatever_was_written_befor
 @only_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_a_glance_that_meets_another_engine_is_repeated(acme: Cast, endpoint: Endpoint) -> None:
-    make_webhook(acme, callback_url=endpoint.url)
-    desk = Slow()
-    drain, lane = settled(acme, desk, endpoint)
+    desk, drain, lane = settled(acme, endpoint)
     drain.pace.look()
     locked, done = threading.Event(), threading.Event()
 
