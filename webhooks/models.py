@@ -12,6 +12,7 @@ from conversations.models import Event
 from core.clock import now
 from core.encryption import EncryptedTextField
 from core.fields import RowOf
+from core.indexes import LedIndex
 from organisations.models import Organisation
 
 
@@ -272,8 +273,8 @@ class Outstanding(models.Model):
         verbose_name = _("outstanding delivery")
         verbose_name_plural = _("outstanding deliveries")
         indexes = [
-            # Due work of one webhook, oldest first; its leading column is skip-scanned.
-            models.Index(fields=["webhook", "next_attempt_at", "delivery"], name="outstanding_due"),
+            # Due work of one webhook, oldest first; its leading column is skip-scanned. Outcomes are not written by it.
+            LedIndex(fields=["webhook", "next_attempt_at", "delivery"], name="outstanding_due"),
             # What blocks a lane.
             models.Index(fields=["webhook", "lane", "seq"], condition=Q(blocks=True), name="outstanding_lane"),
         ]

@@ -24,7 +24,7 @@ log = logging.getLogger("webio.deliveries")
 
 _WEBHOOKS_WITH_DUE_WORK = """
 WITH RECURSIVE pending(webhook_id) AS (
-    SELECT (SELECT webhook_id FROM {outstanding} ORDER BY webhook_id LIMIT 1)
+    SELECT (SELECT webhook_id FROM {outstanding} WHERE webhook_id > 0 ORDER BY webhook_id LIMIT 1)
     UNION ALL
     SELECT (SELECT webhook_id FROM {outstanding} WHERE webhook_id > pending.webhook_id ORDER BY webhook_id LIMIT 1)
     FROM pending WHERE pending.webhook_id IS NOT NULL

@@ -59,11 +59,12 @@ _ALIKE = (
 _OF_ATTEMPT = 12
 _ATTEMPT = ", ".join(list(_RESULT)[1:_OF_ATTEMPT])
 
-#: Outcomes and attempts in one statement, and so in one round trip. What is outstanding comes first: it is the lock.
+#: Outcomes and attempts in one statement, and so in one round trip. What is outstanding comes first: it is the lock. It
+#: is found by its number: `webhook_id = …` would let PostgreSQL choose an index that is not for that (`LedIndex`).
 _COUNTS = """
     outstanding.delivery_id = ANY(ARRAY(SELECT id FROM result))
     AND outstanding.delivery_id = result.id AND outstanding.attempt_count = result.number - 1
-    AND outstanding.event_id = result.event_id AND outstanding.webhook_id = result.webhook_id
+    AND outstanding.event_id = result.event_id AND outstanding.webhook_id IS NOT DISTINCT FROM result.webhook_id
 """
 _OUTCOME = "result.id, result.number, result.state, result.status_code, result.error, result.ended"
 _ENDED_POSTGRESQL = f"""

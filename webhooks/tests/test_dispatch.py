@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from django.db import connection, transaction
 
@@ -142,24 +144,45 @@ def test_an_idle_engine_waits_for_another_that_dispatches_but_not_in_its_own_thr
         assert not drain.intake.found
 
 
+def sqlite_plans(ask: Callable[[], object]) -> list[str]:
+    """How SQLite executes the statements that `ask` has executed."""
+    connection.ensure_connection()
+    statements: list[str] = []
+    connection.connection.set_trace_callback(statements.append)
+    try:
+        assert ask()
+    finally:
+        connection.connection.set_trace_callback(None)
+    plans: list[str] = []
+    for statement in statements:
+        if statement.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN QUERY PLAN {statement}".replace("%", "%%"))
+                plans += [row[3] for row in cursor.fetchall()]
+    return plans
+
+
 @only_sqlite
 def test_what_is_still_to_be_sent_makes_dispatching_no_slower(acme: Cast) -> None:
     """No statement goes through all that is outstanding, or through the log."""
     webhook = make_webhook(acme)
     say(acme, 3)
-    connection.ensure_connection()
-    statements: list[str] = []
-    connection.connection.set_trace_callback(statements.append)
-    try:
-        assert dispatch(wanted=[webhook.pk], room=2).fresh
-    finally:
-        connection.connection.set_trace_callback(None)
-    plans: list[str] = []
-    for statement in statements:
-        if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "\nSELECT", "\nINSERT")):
-            with connection.cursor() as cursor:
-                cursor.execute(f"EXPLAIN QUERY PLAN {statement}".replace("%", "%%"))
-                plans += [row[3] for row in cursor.fetchall()]
+    plans = sqlite_plans(lambda: dispatch(wanted=[webhook.pk], room=2).fresh)
     assert any(plan.startswith("SEARCH d USING INTEGER PRIMARY KEY") for plan in plans)
     assert not [plan for plan in plans if plan.split()[:2] in (["SCAN", "d"], ["SCAN", "b"], ["SCAN", "event"])]
     assert not [plan for plan in plans if plan.startswith("SCAN webhooks_")]
+
+
+@only_sqlite
+def test_what_is_due_is_found_by_its_index(acme: Cast) -> None:
+    webhook = make_webhook(acme)
+    say(acme, 3)
+    dispatch()
+    plans = sqlite_plans(due.webhooks_with_due_work) + sqlite_plans(lambda: due.load([due.Part(webhook.pk, 2)]))
+    by_webhook = [plan for plan in plans if "INDEX outstanding_due" in plan]
+    # The first webhook, those after it, when the first of one is due, and what is due to it.
+    assert len(by_webhook) == 4, plans
+    assert all("webhook_id" in plan for plan in by_webhook)
+    assert not [
+        plan for plan in plans if "SCAN webhooks_" in plan or plan.split()[:2] in (["SCAN", "d"], ["SCAN", "b"])
+    ]

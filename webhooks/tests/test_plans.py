@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from itertools import cycle
 
 import pytest
 from django.db import connection, transaction
 
 from conftest import Cast, make_cast
 from conversations.actions import receive_message
+from conversations.models import Event, Position
 from core.clock import now
 from core.outbound import Outcome, no_answer
 from webhooks.engine import due, record, sql
 from webhooks.engine.dispatch import dispatch
 from webhooks.engine.due import Due, Part
-from webhooks.models import Webhook
+from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
 
 pytestmark = [
@@ -25,16 +27,40 @@ pytestmark = [
 ARRIVED = Outcome(200, "", (), b"", False, {"total": 1})
 
 
-@pytest.fixture
-def acme() -> Cast:
-    """A cast with a webhook. All that was is sent, tables have been vacuumed while empty, and every plan is of then."""
+#: How many messages there had been when the server last looked at the tables, how many of them waited to be sent, and
+#: whether what had been sent was still there.
+LEARNED = {
+    "never anything": (0, 0, False),
+    "all sent": (400, 0, True),
+    "little to send": (400, 20, True),
+    "all deleted": (400, 0, False),
+}
+
+
+@pytest.fixture(params=LEARNED)
+def acme(request: pytest.FixtureRequest) -> Cast:
+    """A cast with a webhook. What the server knows of the tables is of earlier, and every plan is of then."""
     cast = make_cast("acme")
     webhook = make_webhook(cast)
-    send(webhook.pk)
+    # Of one row the server does not care by which index it finds it, and it learns of further ones soon enough.
+    for name in ("globex", "initech"):
+        make_webhook(make_cast(name))
+    messages, left, kept = LEARNED[request.param]
+    for _ in range(messages):
+        say(cast)
+    while send(webhook.pk, ARRIVED):
+        pass
+    for _ in range(left):
+        say(cast)
+    if not kept:
+        for model in (Attempt, Delivery, Position, Event):
+            model.objects.all().delete()
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM webhooks_outstanding, conversations_undispatched")
+        # Pages stay, as when an engine tidies up, so that there seem to be pages without rows.
+        cursor.execute("VACUUM (ANALYZE, TRUNCATE FALSE)")
     connection.close()
-    send(webhook.pk)
+    while send(webhook.pk, ARRIVED):
+        pass
     return cast
 
 
@@ -46,9 +72,9 @@ def send(webhook_id: int, *answers: Outcome) -> int:
     """Dispatch, read and write what came of it, as an engine does. Returns how many outcomes counted."""
     while dispatch(wanted=[webhook_id], room=2).events:
         pass
-    assert bool(due.webhooks_with_due_work()) == bool(answers)
+    due.webhooks_with_due_work()
     read = [Due(*row) for row in due.load([Part(webhook_id, 1000)])]
-    judged = [record.judge(one, answer, now(), strict=False) for one, answer in zip(read, answers, strict=True)]
+    judged = [record.judge(one, answer, now(), strict=False) for one, answer in zip(read, cycle(answers))]
     return record.write([one.report for one in judged]).counted
 
 
@@ -94,7 +120,7 @@ def accesses(plan: str, table: str) -> set[tuple[str, str]]:
 
 
 def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) -> None:
-    webhook = Webhook.objects.get()
+    webhook = Webhook.objects.get(organisation=acme.organisation)
     for _ in range(3):
         say(acme)
         send(webhook.pk, ARRIVED)
@@ -114,11 +140,11 @@ def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) 
 def test_who_has_something_due_is_found_by_one_look_for_each_webhook(acme: Cast) -> None:
     for _ in range(3):
         say(acme)
-        send(Webhook.objects.get().pk, ARRIVED)
+        send(Webhook.objects.get(organisation=acme.organisation).pk, ARRIVED)
     # Of what comes behind another PostgreSQL tells only when it has executed it.
     (plan,) = plans("WITH RECURSIVE pending", "EXPLAIN ANALYZE")
     # The first, those behind another, and when the first of one is due.
-    assert accesses(plan, "webhooks_outstanding") == {("outstanding_due", ""), ("outstanding_due", "webhook_id")}
+    assert accesses(plan, "webhooks_outstanding") == {("outstanding_due", "webhook_id")}
     assert plan.count("Limit") == 3, plan
     assert accesses(plan, "webhooks_webhook") >= {("webhooks_webhook_pkey", "id")}
 
@@ -126,7 +152,7 @@ def test_who_has_something_due_is_found_by_one_look_for_each_webhook(acme: Cast)
 def test_what_is_due_is_read_in_its_order_and_no_further_than_asked_for(acme: Cast) -> None:
     for _ in range(3):
         say(acme)
-        send(Webhook.objects.get().pk, ARRIVED)
+        send(Webhook.objects.get(organisation=acme.organisation).pk, ARRIVED)
     (plan,) = plans("AS behind FROM webhooks_outstanding")
     assert accesses(plan, "webhooks_outstanding") == {
         ("outstanding_due", "webhook_id"),
@@ -138,7 +164,7 @@ def test_what_is_due_is_read_in_its_order_and_no_further_than_asked_for(acme: Ca
 
 
 def test_outcomes_are_written_by_the_numbers_of_their_deliveries(acme: Cast) -> None:
-    webhook = Webhook.objects.get()
+    webhook = Webhook.objects.get(organisation=acme.organisation)
     for answers in (ARRIVED, ARRIVED), (ARRIVED, no_answer("timeout")):
         for _ in range(3):
             say(acme)
