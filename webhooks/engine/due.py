@@ -22,6 +22,8 @@ from webhooks.payloads import Facts, render
 
 log = logging.getLogger("webio.deliveries")
 
+#: Of all webhooks' numbers, since PostgreSQL uses the index for what names one (`LedIndex`), and from 17 on it does not
+#: regard as such that the number is not null.
 _WEBHOOKS_WITH_DUE_WORK = """
 WITH RECURSIVE pending(webhook_id) AS (
     SELECT (SELECT webhook_id FROM {outstanding} WHERE webhook_id > 0 ORDER BY webhook_id LIMIT 1)
