@@ -200,7 +200,7 @@ def waiting(limit: int = BATCH, *, place: tuple[int, int] = (0, 1), others: int 
 
 def newest() -> int:
     """The id of the newest event that waits to be dispatched, 0 for none."""
-    return max((row[0] for row in sql.run(_NEWEST, [])), default=0)
+    return max((row[0] for row in sql.run_in_order(_NEWEST, [])), default=0)
 
 
 def _window(limit: int, count: int) -> int:

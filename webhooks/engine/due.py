@@ -262,4 +262,4 @@ def _body(
 def put_off(delivery_id: int, until: datetime) -> None:
     """Make a delivery due later without counting an attempt."""
     statement = "UPDATE {outstanding} SET next_attempt_at = %s WHERE delivery_id = %s AND next_attempt_at IS NOT NULL"
-    sql.run(statement, [sql.moment(until), delivery_id])
+    sql.run_in_order(statement, [sql.moment(until), delivery_id])
