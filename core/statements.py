@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import DataError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+if TYPE_CHECKING:
+    from core.sqlite.base import DatabaseWrapper
 
 #: PostgreSQL manual, appendix A: invalid_sql_statement_name.
 NOT_PREPARED = "26000"
@@ -32,7 +35,9 @@ def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any
     connection.validate_no_broken_transaction()
     with connection.wrap_database_errors:
         if connection.vendor == "sqlite":
-            rows: list[tuple[Any, ...]] = connection.connection.execute(qmarks(text), parameters).fetchall()
+            waiting: DatabaseWrapper = connection  # type: ignore[assignment]
+            raw, known = connection.connection, qmarks(text)
+            rows: list[tuple[Any, ...]] = waiting.when_free(lambda: raw.execute(known, parameters).fetchall())
             return rows
         from psycopg import Cursor
 
