@@ -46,17 +46,20 @@ def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any
             return _rows(prepared)
 
 
-def finds(connection: BaseDatabaseWrapper, text: str) -> bool:
-    """Whether a statement without parameters returns a row; for what is asked all day while nothing happens.
+def finds(connection: BaseDatabaseWrapper, *texts: str) -> bool:
+    """Whether the last of these statements returns a row, all without parameters and in one transaction; for what is
+    asked all day while nothing happens.
 
-    On PostgreSQL it is prepared and goes to libpq without a cursor: code that has not run for 40 ms has to be fetched
+    On PostgreSQL they are prepared and go to libpq without a cursor: code that has not run for 40 ms has to be fetched
     from memory, and psycopg's cursor took longer than the rest of an idle engine. Raises what Django's cursors raise.
     """
     connection.ensure_connection()
     connection.validate_no_broken_transaction()
-    if connection.vendor == "sqlite" or connection.in_atomic_block or connection.connection.prepare_threshold is None:
-        return bool(execute(connection, text, ()))
-    return _prepared_or_again(connection, lambda: _finds_prepared(connection, text))
+    if connection.vendor == "sqlite":
+        return bool([execute(connection, text, ()) for text in texts][-1])
+    if connection.in_atomic_block or connection.connection.prepare_threshold is None:
+        return bool(execute_in_turn(connection, [(text, ()) for text in texts])[-1])
+    return _prepared_or_again(connection, lambda: _finds_prepared(connection, texts))
 
 
 def execute_in_turn(
@@ -89,12 +92,14 @@ def _prepared_or_again(connection: BaseDatabaseWrapper, asks: Callable[[], Answe
     return asks()
 
 
-def _finds_prepared(connection: BaseDatabaseWrapper, text: str) -> bool:
+def _finds_prepared(connection: BaseDatabaseWrapper, texts: Sequence[str]) -> bool:
     from psycopg.errors import error_from_result
     from psycopg.pq import ExecStatus
 
     with connection.wrap_database_errors:
-        result = connection.connection.pgconn.exec_(_prepared(connection, text, ()).encode())
+        named = ";".join([_prepared(connection, text, ()) for text in texts])
+        # What it gives is of the last.
+        result = connection.connection.pgconn.exec_(named.encode())
         if result.status != ExecStatus.TUPLES_OK:
             raise error_from_result(result)
         return bool(result.ntuples)

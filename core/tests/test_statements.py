@@ -139,10 +139,15 @@ def test_whether_a_row_is_found() -> None:
     for _ in range(2):
         assert not finds(connection, ANY)
         assert finds(connection, ONE)
+        assert finds(connection, ANY, ONE)
+        assert not finds(connection, ONE, ANY)
     with transaction.atomic():
-        assert finds(connection, ONE)
+        assert finds(connection, ANY, ONE)
+        assert not finds(connection, ONE, ANY)
     with pytest.raises(DatabaseError, match="no_such_table"):
-        finds(connection, "SELECT 1 FROM no_such_table")
+        finds(connection, ONE, "SELECT 1 FROM no_such_table")
+    with pytest.raises(DatabaseError, match="no_such_table"):
+        finds(connection, "SELECT 1 FROM no_such_table", ONE)
     assert finds(connection, ONE)
 
 
@@ -167,7 +172,7 @@ def test_it_is_found_again_after_what_a_rollback_dropped_and_not_by_a_connection
 def test_behind_pgbouncer_nothing_is_prepared_to_find_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     connection.ensure_connection()
     monkeypatch.setattr(connection.connection, "prepare_threshold", None)
-    assert finds(connection, "SELECT 'not prepared' AS one")
+    assert finds(connection, ANY, "SELECT 'not prepared' AS one")
     count = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s"
     assert execute(connection, count, ["%''not prepared''%"]) == [(0,)]
 

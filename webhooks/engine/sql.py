@@ -197,8 +197,10 @@ def run(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 
 def finds(sql: str) -> bool:
-    """`core.statements.finds` with `{table}` names filled in."""
-    return finds_any(connections[DEFAULT_DB_ALIAS], _named(sql))
+    """`core.statements.finds` with `{table}` names filled in, on PostgreSQL as `IN_ORDER` says."""
+    if vendor() == "sqlite" or connections[DEFAULT_DB_ALIAS].in_atomic_block:
+        return bool(run_in_order(sql, ()))
+    return finds_any(connections[DEFAULT_DB_ALIAS], IN_ORDER, _named(sql))
 
 
 def run_in_order(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ from conversations.models import Event, Position
 from core.clock import now
 from core.outbound import Outcome, no_answer
 from webhooks.engine import due, record, sql
-from webhooks.engine.dispatch import dispatch
+from webhooks.engine.dispatch import dispatch, waiting
 from webhooks.engine.due import Due, Part
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
@@ -99,7 +99,8 @@ def plans(words: str, explain: str = "EXPLAIN") -> list[str]:
         assert once
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql.IN_ORDER)
-            cursor.execute(f'{explain} EXECUTE "{name}"({", ".join(["NULL"] * count)})')
+            parameters = f"({', '.join(['NULL'] * count)})" if count else ""
+            cursor.execute(f'{explain} EXECUTE "{name}"{parameters}')
             found.append("\n".join(row[0] for row in cursor.fetchall()))
     assert found
     for plan in found:
@@ -120,7 +121,7 @@ def accesses(plan: str, table: str) -> set[tuple[str, str]]:
     return found
 
 
-def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) -> None:
+def dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) -> None:
     webhook = Webhook.objects.get(organisation=acme.organisation)
     for _ in range(3):
         say(acme)
@@ -138,7 +139,16 @@ def test_dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme: Cast) 
     assert "hashed SubPlan" in plan
 
 
-def test_who_has_something_due_is_found_by_one_look_for_each_webhook(acme: Cast) -> None:
+def whether_events_wait_is_seen_in_their_order(acme: Cast) -> None:
+    assert not waiting()
+    say(acme)
+    assert waiting()
+    (plan,) = plans("SELECT 1 FROM conversations_undispatched ORDER BY")
+    assert accesses(plan, "conversations_undispatched") == {("conversations_undispatched_pkey", "")}
+    assert "Sort" not in plan, plan
+
+
+def who_has_something_due_is_found_by_one_look_for_each_webhook(acme: Cast) -> None:
     for _ in range(3):
         say(acme)
         send(Webhook.objects.get(organisation=acme.organisation).pk, ARRIVED)
@@ -150,7 +160,7 @@ def test_who_has_something_due_is_found_by_one_look_for_each_webhook(acme: Cast)
     assert accesses(plan, "webhooks_webhook") >= {("webhooks_webhook_pkey", "id")}
 
 
-def test_what_is_due_is_read_in_its_order_and_no_further_than_asked_for(acme: Cast) -> None:
+def what_is_due_is_read_in_its_order_and_no_further_than_asked_for(acme: Cast) -> None:
     for _ in range(3):
         say(acme)
         send(Webhook.objects.get(organisation=acme.organisation).pk, ARRIVED)
@@ -164,7 +174,7 @@ def test_what_is_due_is_read_in_its_order_and_no_further_than_asked_for(acme: Ca
     assert accesses(plan, "conversations_event") == {("conversations_event_pkey", "id")}
 
 
-def test_outcomes_are_written_by_the_numbers_of_their_deliveries(acme: Cast) -> None:
+def outcomes_are_written_by_the_numbers_of_their_deliveries(acme: Cast) -> None:
     webhook = Webhook.objects.get(organisation=acme.organisation)
     for answers in (ARRIVED, ARRIVED), (ARRIVED, no_answer("timeout")):
         for _ in range(3):
@@ -179,7 +189,15 @@ def test_outcomes_are_written_by_the_numbers_of_their_deliveries(acme: Cast) -> 
         assert "Nested Loop" not in plan, plan
 
 
-def test_after_a_statement_in_order_a_transaction_goes_on_as_usual(acme: Cast) -> None:
+def test_all_keep_to_indexes_in_order(acme: Cast) -> None:
+    dispatching_reads_no_table_as_a_whole_and_joins_by_hashing(acme)
+    whether_events_wait_is_seen_in_their_order(acme)
+    who_has_something_due_is_found_by_one_look_for_each_webhook(acme)
+    what_is_due_is_read_in_its_order_and_no_further_than_asked_for(acme)
+    outcomes_are_written_by_the_numbers_of_their_deliveries(acme)
+
+
+def test_after_a_statement_in_order_a_transaction_goes_on_as_usual() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         assert sql.run_in_order("SELECT current_setting('enable_nestloop'), %s::int", [7]) == [("off", 7)]
         cursor.execute("SELECT current_setting('enable_nestloop'), current_setting('plan_cache_mode')")
