@@ -37,7 +37,7 @@ def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any
         if connection.vendor == "sqlite":
             waiting: DatabaseWrapper = connection  # type: ignore[assignment]
             raw, known = connection.connection, qmarks(text)
-            rows: list[tuple[Any, ...]] = waiting.when_free(lambda: raw.execute(known, parameters).fetchall())
+            rows: list[tuple[Any, ...]] = waiting.in_turn(text, lambda: raw.execute(known, parameters).fetchall())
             return rows
         from psycopg import Cursor
 

@@ -1,11 +1,12 @@
 """SQLite has one writer at a time. Who comes second asks again after 1, 2, 5, … 100 ms: under load, long waits.
 
-Here whoever finds the write lock taken waits for a turn instead, see `turns`: transactions, which all begin by taking
-it, and statements outside of one.
+Here whoever writes does so in turn, see `turns`: transactions, which all begin by taking the write lock, and statements
+outside of one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -13,22 +14,46 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db import transaction
 from django.db.backends.sqlite3 import base
+from django.db.backends.sqlite3.creation import DatabaseCreation
 
-from core.sqlite.turns import Turns
+from core.sqlite.turns import Turns, turn_file
 
 Answer = TypeVar("Answer")
+
+#: How statements begin that write; others, such as VACUUM, wait only when they find somebody in their way.
+_WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 #: One for each database file of this process.
 _turns: dict[str, Turns] = {}
 _turns_lock = threading.Lock()
-# A child has none of its parent's threads, which would have to end their transactions.
-os.register_at_fork(after_in_child=_turns.clear)
+
+
+def _forked() -> None:
+    """A child has none of its parent's threads, which would have to end their transactions."""
+    global _turns_lock
+    _turns_lock = threading.Lock()
+    for turns in _turns.values():
+        turns.close()
+    _turns.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class Creation(DatabaseCreation):
+    """Makes and removes the databases of tests."""
+
+    def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None:
+        super()._destroy_test_db(test_database_name, verbosity)  # type: ignore[misc]
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(turn_file(test_database_name))
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """The backend. `OPTIONS["timeout"]` bounds the whole wait, seconds."""
+
+    creation_class = Creation
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -37,42 +62,49 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         connection = super().get_new_connection(conn_params)
-        # Waiting is done here from now on.
-        connection.execute("PRAGMA busy_timeout = 0")
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            # Only who writes is in anybody's way then, and waiting for that is done here.
+            connection.execute("PRAGMA busy_timeout = 0")
         return connection
 
     def create_cursor(self, name: str | None = None) -> Any:
         return self.connection.cursor(factory=partial(Cursor, owner=self))
 
-    def when_free(self, asks: Callable[[], Answer]) -> Answer:
-        """What `asks` returns, which executes one statement, when no other process is writing.
+    def in_turn(self, text: str, asks: Callable[[], Answer]) -> Answer:
+        """What `asks` returns, which executes the statement `text`, when no other process is writing.
 
         Raises what `asks` raises, and `OperationalError` if it takes longer than the time-out.
         """
-        try:
-            return asks()
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or self.connection.in_transaction:
-                raise
+        if self.connection.in_transaction or not text.lstrip()[:7].upper().startswith(_WRITES):
+            try:
+                return asks()
+            except sqlite3.OperationalError as error:
+                # Who began in turn has the write lock, so something else is wrong.
+                if self._turn is not None or not _is_busy(error):
+                    raise
         answers: list[Answer] = []
         turns = self._turns()
         turns.begin(lambda: _unless_busy(lambda: answers.append(asks())), self._timeout())
         turns.end()
         return answers[0]
 
-    def _start_transaction_under_autocommit(self) -> None:
+    def begin_in_turn(self) -> None:
+        """Begin a transaction; `_commit` or `_rollback` must follow."""
         turns = self._turns()
         with self.wrap_database_errors:
             turns.begin(lambda: _unless_busy(lambda: self.connection.execute("BEGIN IMMEDIATE")), self._timeout())
         self._turn = turns
 
+    def _start_transaction_under_autocommit(self) -> None:
+        self.begin_in_turn()
+
     def _timeout(self) -> float:
         return float(self.settings_dict["OPTIONS"].get("timeout", 5))
 
     def _turns(self) -> Turns:
-        name = str(self.settings_dict["NAME"])
+        path = os.path.realpath(self.settings_dict["NAME"])
         with _turns_lock:
-            return _turns.get(name) or _turns.setdefault(name, Turns(name))
+            return _turns.get(path) or _turns.setdefault(path, Turns(path))
 
     def _leave(self) -> None:
         turn, self._turn = self._turn, None
@@ -91,30 +123,35 @@ class DatabaseWrapper(base.DatabaseWrapper):
         finally:
             self._leave()
 
-    def close(self) -> None:
+    def _close(self) -> Any:
         try:
-            super().close()
+            return super()._close()  # type: ignore[misc]
         finally:
-            if self.connection is None:
-                self._leave()
+            self._leave()
 
 
 class Cursor(base.SQLiteCursorWrapper):
-    """Django's, which waits in turn."""
+    """Django's, which writes in turn."""
 
     def __init__(self, connection: sqlite3.Connection, owner: DatabaseWrapper) -> None:
         super().__init__(connection)
         self._owner = owner
 
     def execute(self, query: str, params: Any = None) -> Any:
-        return self._owner.when_free(lambda: super(Cursor, self).execute(query, params))
+        return self._owner.in_turn(query, lambda: super(Cursor, self).execute(query, params))
 
     def executemany(self, query: str, param_list: Iterable[Any]) -> Any:
         if self.connection.in_transaction:
             return super().executemany(query, param_list)
         # All or none: what has been done of them could not be told from what has yet to be done.
-        with transaction.atomic(using=self._owner.alias):
-            return super().executemany(query, param_list)
+        self._owner.begin_in_turn()
+        try:
+            done = super().executemany(query, param_list)
+            self._owner._commit()
+        except BaseException:
+            self._owner._rollback()
+            raise
+        return done
 
 
 def _unless_busy(asks: Callable[[], object]) -> bool:
@@ -129,5 +166,10 @@ def _unless_busy(asks: Callable[[], object]) -> bool:
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
-    # The rest of the code tells more of it (sqlite.org/rescode.html).
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    """Somebody is in the way and will be gone (sqlite.org/rescode.html).
+
+    What was read before another wrote stays old, however long one waits.
+    """
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY and (
+        error.sqlite_errorcode != sqlite3.SQLITE_BUSY_SNAPSHOT
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from django.db.utils import OperationalError
 
+log = logging.getLogger("webio.sqlite")
+
 #: How often the turn and the write lock are asked for, seconds.
 ASK_SECONDS = 0.0005
-#: Who has waited so long for a turn asks out of turn: who has it may be frozen. Seconds.
-OUT_OF_TURN_SECONDS = 1.0
+#: Who has waited so long for a turn, or for half of its time-out, asks out of turn: who has it may be frozen. Seconds.
+OUT_OF_TURN_SECONDS = 0.25
 #: How long a process that has held the write lock lets others go first, at most, seconds.
 MOST_POLITE_SECONDS = 0.1
 
@@ -31,13 +33,9 @@ class Turns:
 
     def __init__(self, database: str) -> None:
         self._gate = threading.Lock()
-        self._file: int | None = None
+        self._file = _beside(database)
         self._began_at = 0.0
         self._polite_until = 0.0
-        # Where none can be made, as for a database in memory, there is nobody to share with, or no way to.
-        with contextlib.suppress(OSError):
-            if os.path.exists(database):
-                self._file = os.open(f"{database}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def begin(self, begins: Callable[[], bool], timeout: float) -> None:
         """Wait until `begins`, which tells whether the write lock was free; then `end` must follow.
@@ -52,25 +50,31 @@ class Turns:
         except BaseException:
             self._gate.release()
             raise
-        self._began_at = time.monotonic()
 
     def end(self) -> None:
-        """The transaction is over."""
+        """What was begun is over."""
         moment = time.monotonic()
         self._polite_until = moment + min(moment - self._began_at, MOST_POLITE_SECONDS)
         self._gate.release()
+
+    def close(self) -> None:
+        """Wait for no turns any more."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
     def _wait(self, begins: Callable[[], bool], started: float, timeout: float) -> None:
         ours = False
         try:
             while True:
                 ours = ours or self._take()
-                waited = time.monotonic() - started
-                if (ours or waited >= OUT_OF_TURN_SECONDS) and begins():
+                self._began_at = moment = time.monotonic()
+                waited = moment - started
+                if (ours or waited >= min(OUT_OF_TURN_SECONDS, timeout / 2)) and begins():
                     return
                 if waited >= timeout:
                     raise OperationalError("database is locked")
-                if ours and started + waited < self._polite_until:
+                if ours and moment < self._polite_until:
                     self._give()
                     ours = False
                 time.sleep(ASK_SECONDS)
@@ -90,3 +94,20 @@ class Turns:
     def _give(self) -> None:
         if self._file is not None:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
+
+
+def turn_file(database: str) -> str:
+    """The path of the file at which processes that use a database meet."""
+    return f"{database}-turn"
+
+
+def _beside(database: str) -> int | None:
+    """That file, open; None for a database in memory, which is this process's own."""
+    if not os.path.exists(database):
+        return None
+    try:
+        mode = os.stat(database).st_mode & 0o666
+        return os.open(turn_file(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    except OSError as problem:
+        log.warning("writers take no turns: %s", problem)
+        return None

@@ -37,7 +37,7 @@ SETTINGS = {
     "TEST": {},
 }
 
-#: Adds to the first counter without a pause, 10 ms each time, until told to end.
+#: Adds to the first counter without a pause, some 10 ms each time, until told to end: in transactions or "outside".
 FLAT_OUT = """
 import os, sys, time
 from django.conf import settings
@@ -45,11 +45,17 @@ settings.configure(USE_TZ=True)
 from django.db import connections, transaction
 from core.sqlite.base import DatabaseWrapper
 connections["turns"] = connection = DatabaseWrapper(eval(sys.argv[1]), "turns")
+add = "UPDATE counter SET value = value + 1 WHERE id = 1"
+counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000) SELECT count(*) FROM n"
 print("ready", flush=True)
 while not os.path.exists(sys.argv[2]):
-    with transaction.atomic(using="turns"), connection.cursor() as cursor:
-        cursor.execute("UPDATE counter SET value = value + 1 WHERE id = 1")
-        time.sleep(0.01)
+    if sys.argv[3] == "outside":
+        with connection.cursor() as cursor:
+            cursor.execute(f"{add} AND ({counted}) > 0")
+    else:
+        with transaction.atomic(using="turns"), connection.cursor() as cursor:
+            cursor.execute(add)
+            time.sleep(0.01)
 """
 
 #: Waits for a turn that does not come.
@@ -97,10 +103,10 @@ def connection(path: Path, django_db_blocker: Any) -> Iterator[DatabaseWrapper]:
     del connections[ALIAS]
 
 
-@pytest.fixture
-def flat_out(path: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+@pytest.fixture(params=["in transactions", "outside"])
+def flat_out(request: pytest.FixtureRequest, path: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     end = tmp_path / "end"
-    with started(FLAT_OUT, repr(settings_of(path)), end) as process:
+    with started(FLAT_OUT, repr(settings_of(path)), end, request.param) as process:
         yield process
         end.touch()
         assert process.wait(30) == 0
@@ -224,10 +230,7 @@ def test_another_thread_that_stays_ends_the_wait(connection: DatabaseWrapper, pa
     assert value(connection, 2) == 2
 
 
-def test_who_is_frozen_while_waiting_keeps_nobody_out(
-    connection: DatabaseWrapper, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(turns, "OUT_OF_TURN_SECONDS", 0.2)
+def test_who_is_frozen_while_waiting_keeps_nobody_out(connection: DatabaseWrapper, path: Path) -> None:
     with ExitStack() as stack:
         frozen = stack.enter_context(started(WAITING, path))
         stack.callback(frozen.kill)
@@ -238,9 +241,60 @@ def test_who_is_frozen_while_waiting_keeps_nobody_out(
     assert value(connection, 2) == 4
 
 
+def test_a_transaction_that_began_by_reading_waits_too(connection: DatabaseWrapper, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.1, other.execute, ["ROLLBACK"])
+        timer.start()
+        connection.set_autocommit(False)
+        add(connection)
+        connection.commit()
+        connection.set_autocommit(True)
+        timer.join()
+    assert value(connection, 2) == 1
+    add_in_transaction(connection)
+
+
+def test_what_waiting_does_not_mend_fails_at_once(connection: DatabaseWrapper, path: Path) -> None:
+    """A statement still reads what was there before another wrote."""
+    connection.settings_dict["OPTIONS"]["timeout"] = 20
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, connection.cursor() as reading:
+        reading.execute("SELECT id FROM counter")
+        other.execute("UPDATE counter SET value = 7 WHERE id = 1")
+        began = time.monotonic()
+        with pytest.raises(OperationalError, match="locked"):
+            add(connection)
+        assert time.monotonic() - began < 10
+    add(connection)
+    assert value(connection, 2) == 1
+
+
+def test_a_connection_closed_in_a_transaction_ends_its_turn(connection: DatabaseWrapper) -> None:
+    with transaction.atomic(using=ALIAS):
+        add(connection)
+        connection.close()
+    add_in_transaction(connection)
+    assert value(connection, 2) == 1
+
+
+def test_many_are_written_by_a_connection_that_has_no_name(connection: DatabaseWrapper, path: Path) -> None:
+    other = DatabaseWrapper(settings_of(path), "nobody")
+    add_many(other)
+    other.close()
+    assert value(connection, 2) == 1
+
+
+def broken() -> Iterator[list[int]]:
+    yield [3]
+    raise ZeroDivisionError
+
+
 def test_many_are_written_or_none(connection: DatabaseWrapper) -> None:
     with pytest.raises(IntegrityError), connection.cursor() as cursor:
         cursor.executemany("INSERT INTO counter VALUES (%s, 0)", [[3], [1]])
+    assert execute(connection, "SELECT count(*) FROM counter", []) == [(2,)]
+    with pytest.raises(ZeroDivisionError), connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO counter VALUES (%s, 0)", broken())  # type: ignore[arg-type]
     assert execute(connection, "SELECT count(*) FROM counter", []) == [(2,)]
     add_many(connection)
     assert value(connection, 2) == 1
