@@ -75,7 +75,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
         Raises what `asks` raises, and `OperationalError` if it takes longer than the time-out.
         """
-        if self.connection.in_transaction or not text.lstrip()[:7].upper().startswith(_WRITES):
+        closed = self.connection is None
+        if closed or self.connection.in_transaction or not text.lstrip()[:7].upper().startswith(_WRITES):
             try:
                 return asks()
             except sqlite3.OperationalError as error:
@@ -88,21 +89,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
         turns.end()
         return answers[0]
 
-    def begin_in_turn(self) -> None:
-        """Begin a transaction; `_commit` or `_rollback` must follow."""
+    def _start_transaction_under_autocommit(self) -> None:
         turns = self._turns()
         with self.wrap_database_errors:
             turns.begin(lambda: _unless_busy(lambda: self.connection.execute("BEGIN IMMEDIATE")), self._timeout())
         self._turn = turns
 
-    def _start_transaction_under_autocommit(self) -> None:
-        self.begin_in_turn()
-
     def _timeout(self) -> float:
         return float(self.settings_dict["OPTIONS"].get("timeout", 5))
 
     def _turns(self) -> Turns:
-        path = os.path.realpath(self.settings_dict["NAME"])
+        path = os.path.abspath(self.settings_dict["NAME"])
         with _turns_lock:
             return _turns.get(path) or _turns.setdefault(path, Turns(path))
 
@@ -144,7 +141,7 @@ class Cursor(base.SQLiteCursorWrapper):
         if self.connection.in_transaction:
             return super().executemany(query, param_list)
         # All or none: what has been done of them could not be told from what has yet to be done.
-        self._owner.begin_in_turn()
+        self._owner._start_transaction_under_autocommit()
         try:
             done = super().executemany(query, param_list)
             self._owner._commit()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, OperationalError, connections, transaction
+from django.db import IntegrityError, OperationalError, ProgrammingError, connections, transaction
 
 from core.sqlite import turns
 from core.sqlite.base import DatabaseWrapper
@@ -275,6 +275,13 @@ def test_a_connection_closed_in_a_transaction_ends_its_turn(connection: Database
         connection.close()
     add_in_transaction(connection)
     assert value(connection, 2) == 1
+
+
+def test_a_cursor_whose_connection_is_closed_says_so(connection: DatabaseWrapper) -> None:
+    with connection.cursor() as cursor:
+        connection.close()
+        with pytest.raises(ProgrammingError, match="closed database"):
+            cursor.execute("UPDATE counter SET value = 0")
 
 
 def test_many_are_written_by_a_connection_that_has_no_name(connection: DatabaseWrapper, path: Path) -> None:
