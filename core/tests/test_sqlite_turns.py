@@ -159,6 +159,7 @@ WAYS = [add, add_past_cursors, add_in_transaction, add_many]
 @pytest.mark.parametrize("adds", WAYS)
 @pytest.mark.usefixtures("flat_out")
 def test_who_writes_flat_out_leaves_others_their_turn(connection: DatabaseWrapper, adds: Any) -> None:
+    connection.settings_dict["OPTIONS"]["timeout"] = 20
     before = value(connection, 1)
     while value(connection, 1) < before + 10:
         time.sleep(0.01)
