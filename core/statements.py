@@ -47,16 +47,14 @@ def execute(connection: BaseDatabaseWrapper, text: str, parameters: Sequence[Any
 
 
 def finds(connection: BaseDatabaseWrapper, *texts: str) -> bool:
-    """Whether the last of these statements returns a row, all without parameters and in one transaction; for what is
-    asked all day while nothing happens.
+    """Whether on PostgreSQL the last of these statements returns a row, all without parameters and in one transaction;
+    for what is asked all day while nothing happens.
 
-    On PostgreSQL they are prepared and go to libpq without a cursor: code that has not run for 40 ms has to be fetched
-    from memory, and psycopg's cursor took longer than the rest of an idle engine. Raises what Django's cursors raise.
+    They are prepared and go to libpq without a cursor: code that has not run for 40 ms has to be fetched from memory,
+    and psycopg's cursor took longer than the rest of an idle engine. Raises what Django's cursors raise.
     """
     connection.ensure_connection()
     connection.validate_no_broken_transaction()
-    if connection.vendor == "sqlite":
-        return bool([execute(connection, text, ()) for text in texts][-1])
     if connection.in_atomic_block or connection.connection.prepare_threshold is None:
         return bool(execute_in_turn(connection, [(text, ()) for text in texts])[-1])
     return _prepared_or_again(connection, lambda: _finds_prepared(connection, texts))

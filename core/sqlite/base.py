@@ -75,13 +75,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
         Raises what `asks` raises, and `OperationalError` if it takes longer than the time-out.
         """
-        closed = self.connection is None
-        if closed or self.connection.in_transaction or not text.lstrip()[:7].upper().startswith(_WRITES):
+        if self._turn is not None or self.connection is None:
+            # Nothing is to be waited for, also when SQLite has ended the transaction by itself, as on a full disk.
+            return asks()
+        if self.connection.in_transaction or not text.lstrip()[:7].upper().startswith(_WRITES):
             try:
                 return asks()
             except sqlite3.OperationalError as error:
-                # Who began in turn has the write lock, so something else is wrong.
-                if self._turn is not None or not _is_busy(error):
+                if not _is_busy(error):
                     raise
         answers: list[Answer] = []
         turns = self._turns()
@@ -138,8 +139,9 @@ class Cursor(base.SQLiteCursorWrapper):
         return self._owner.in_turn(query, lambda: super(Cursor, self).execute(query, params))
 
     def executemany(self, query: str, param_list: Iterable[Any]) -> Any:
-        if self.connection.in_transaction:
-            return super().executemany(query, param_list)
+        if self.connection.in_transaction or not self._owner.autocommit:
+            rows = list(param_list)
+            return self._owner.in_turn(query, lambda: super(Cursor, self).executemany(query, rows))
         # All or none: what has been done of them could not be told from what has yet to be done.
         self._owner._start_transaction_under_autocommit()
         try:

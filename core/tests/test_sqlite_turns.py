@@ -242,18 +242,35 @@ def test_who_is_frozen_while_waiting_keeps_nobody_out(connection: DatabaseWrappe
     assert value(connection, 2) == 4
 
 
-def test_a_transaction_that_began_by_reading_waits_too(connection: DatabaseWrapper, path: Path) -> None:
+@pytest.mark.parametrize("adds", [add, add_many])
+def test_without_autocommit_statements_wait_too_and_are_taken_back(
+    connection: DatabaseWrapper, path: Path, adds: Any
+) -> None:
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
         timer = threading.Timer(0.1, other.execute, ["ROLLBACK"])
         timer.start()
         connection.set_autocommit(False)
-        add(connection)
+        adds(connection)
+        connection.rollback()
+        adds(connection)
         connection.commit()
         connection.set_autocommit(True)
         timer.join()
     assert value(connection, 2) == 1
     add_in_transaction(connection)
+
+
+def test_a_transaction_that_sqlite_has_ended_waits_for_nobody(connection: DatabaseWrapper) -> None:
+    """As it does by itself on a full disk."""
+    with transaction.atomic(using=ALIAS):
+        with pytest.raises(IntegrityError):
+            execute(connection, "INSERT OR ROLLBACK INTO counter VALUES (1, 0)", [])
+        began = time.monotonic()
+        add_past_cursors(connection)
+        assert time.monotonic() - began < 0.5
+    add_in_transaction(connection)
+    assert value(connection, 2) == 2
 
 
 def test_what_waiting_does_not_mend_fails_at_once(connection: DatabaseWrapper, path: Path) -> None:

@@ -134,6 +134,7 @@ ANY = "SELECT 1 FROM core_slot WHERE number < 0"
 ONE = "SELECT 1 AS one"
 
 
+@only_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_whether_a_row_is_found() -> None:
     for _ in range(2):
