@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('organisations', '0001_initial'),
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+        ('organisations', '__first__'),
     ]
 
     operations = [
@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'channel',
                 'verbose_name_plural': 'channels',
                 'ordering': ['label'],
+                'constraints': [models.UniqueConstraint(fields=('organisation', 'id'), name='channel_tenant_key'), models.UniqueConstraint(condition=models.Q(('archived_at', None)), fields=('organisation', 'label'), name='channel_label_unique')],
             },
         ),
         migrations.CreateModel(
@@ -51,6 +52,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'contact',
                 'verbose_name_plural': 'contacts',
                 'ordering': ['-id'],
+                'indexes': [models.Index(fields=['organisation', 'customer_uid'], name='contact_by_customer_uid')],
+                'constraints': [models.UniqueConstraint(fields=('organisation', 'id'), name='contact_tenant_key'), models.UniqueConstraint(fields=('organisation', 'address'), name='contact_address_unique')],
             },
         ),
         migrations.CreateModel(
@@ -76,6 +79,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'conversation',
                 'verbose_name_plural': 'conversations',
                 'ordering': ['-id'],
+                'indexes': [models.Index(fields=['organisation', 'state', '-id'], name='conversation_by_state'), models.Index(fields=['organisation', '-id'], name='conversation_by_organisation'), models.Index(fields=['organisation', 'customer_uid', '-id'], name='conversation_by_customer'), models.Index(fields=['organisation', 'created_at', 'id'], name='conversation_by_start'), models.Index(fields=['organisation', 'updated_at', 'id'], name='conversation_by_update'), models.Index(fields=['contact', 'channel', '-id'], name='conversation_by_contact')],
+                'constraints': [models.UniqueConstraint(fields=('organisation', 'id'), name='conversation_tenant_key'), models.UniqueConstraint(condition=models.Q(('state', 'open')), fields=('channel', 'contact'), name='conversation_one_open'), models.CheckConstraint(condition=models.Q(('state__in', ['open', 'closed', 'error'])), name='conversation_state_known'), models.CheckConstraint(condition=models.Q(models.Q(('closed_at__isnull', False), ('state', 'closed')), models.Q(models.Q(('state', 'closed'), _negated=True), ('closed_at__isnull', True)), _connector='OR'), name='conversation_closed_at_paired')],
             },
         ),
         migrations.CreateModel(
@@ -99,6 +104,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'event',
                 'verbose_name_plural': 'events',
                 'ordering': ['-id'],
+                'indexes': [models.Index(condition=models.Q(('position__isnull', True)), fields=['id'], name='event_undispatched'), models.Index(fields=['organisation', 'position'], name='event_by_position'), models.Index(fields=['organisation', 'created_at'], name='event_by_time'), models.Index(fields=['contact'], name='event_by_contact')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('conversation__isnull', False)), fields=('conversation', 'seq'), name='event_seq_unique')],
             },
         ),
         migrations.CreateModel(
@@ -124,6 +131,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'message',
                 'verbose_name_plural': 'messages',
                 'ordering': ['id'],
+                'indexes': [models.Index(fields=['conversation', 'id'], name='message_by_conversation'), models.Index(fields=['organisation', 'created_at'], name='message_by_time'), models.Index(condition=models.Q(('state', 'pending')), fields=['channel', 'id'], name='message_pending')],
+                'constraints': [models.UniqueConstraint(fields=('organisation', 'id'), name='message_tenant_key'), models.UniqueConstraint(condition=models.Q(('external_id__isnull', False)), fields=('channel', 'external_id'), name='message_external_id_unique'), models.CheckConstraint(condition=models.Q(models.Q(('direction', 'inbound'), ('state', 'received')), models.Q(('direction', 'outbound'), ('state__in', ['pending', 'sent', 'delivered', 'read', 'failed'])), _connector='OR'), name='message_state_fits_direction'), models.CheckConstraint(condition=models.Q(models.Q(('state__in', ['pending', 'received']), ('status_code__isnull', True)), models.Q(models.Q(('state__in', ['pending', 'received']), _negated=True), ('status_code__isnull', False)), _connector='OR'), name='message_status_code_paired')],
             },
         ),
         migrations.CreateModel(
@@ -142,6 +151,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'note',
                 'verbose_name_plural': 'notes',
                 'ordering': ['id'],
+                'indexes': [models.Index(fields=['conversation', 'id'], name='note_by_conversation')],
             },
         ),
         migrations.CreateModel(
@@ -159,6 +169,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'queue',
                 'verbose_name_plural': 'queues',
                 'ordering': ['name'],
+                'constraints': [models.UniqueConstraint(fields=('organisation', 'id'), name='queue_tenant_key'), models.UniqueConstraint(condition=models.Q(('archived_at', None)), fields=('organisation', 'name'), name='queue_name_unique')],
             },
         ),
         migrations.AddField(
@@ -179,108 +190,13 @@ class Migration(migrations.Migration):
                 'verbose_name': 'status',
                 'verbose_name_plural': 'statuses',
                 'ordering': ['name'],
+                'constraints': [models.UniqueConstraint(fields=('organisation', 'id'), name='status_tenant_key'), models.UniqueConstraint(condition=models.Q(('archived_at', None)), fields=('organisation', 'name'), name='status_name_unique')],
             },
         ),
         migrations.AddField(
             model_name='conversation',
             name='status',
             field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='conversations', to='conversations.status'),
-        ),
-        migrations.AddConstraint(
-            model_name='channel',
-            constraint=models.UniqueConstraint(fields=('organisation', 'id'), name='channel_tenant_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='channel',
-            constraint=models.UniqueConstraint(condition=models.Q(('archived_at', None)), fields=('organisation', 'label'), name='channel_label_unique'),
-        ),
-        migrations.AddIndex(
-            model_name='contact',
-            index=models.Index(fields=['organisation', 'customer_uid'], name='contact_by_customer_uid'),
-        ),
-        migrations.AddConstraint(
-            model_name='contact',
-            constraint=models.UniqueConstraint(fields=('organisation', 'id'), name='contact_tenant_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='contact',
-            constraint=models.UniqueConstraint(fields=('organisation', 'address'), name='contact_address_unique'),
-        ),
-        migrations.AddIndex(
-            model_name='event',
-            index=models.Index(condition=models.Q(('position__isnull', True)), fields=['id'], name='event_undispatched'),
-        ),
-        migrations.AddIndex(
-            model_name='event',
-            index=models.Index(fields=['organisation', 'position'], name='event_by_position'),
-        ),
-        migrations.AddIndex(
-            model_name='event',
-            index=models.Index(fields=['organisation', 'created_at'], name='event_by_time'),
-        ),
-        migrations.AddIndex(
-            model_name='event',
-            index=models.Index(fields=['contact'], name='event_by_contact'),
-        ),
-        migrations.AddConstraint(
-            model_name='event',
-            constraint=models.UniqueConstraint(condition=models.Q(('conversation__isnull', False)), fields=('conversation', 'seq'), name='event_seq_unique'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(fields=['conversation', 'id'], name='message_by_conversation'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(fields=['organisation', 'created_at'], name='message_by_time'),
-        ),
-        migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('state', 'pending')), fields=['channel', 'id'], name='message_pending'),
-        ),
-        migrations.AddConstraint(
-            model_name='message',
-            constraint=models.UniqueConstraint(fields=('organisation', 'id'), name='message_tenant_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='message',
-            constraint=models.UniqueConstraint(condition=models.Q(('external_id__isnull', False)), fields=('channel', 'external_id'), name='message_external_id_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='message',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('direction', 'inbound'), ('state', 'received')), models.Q(('direction', 'outbound'), ('state__in', ['pending', 'sent', 'delivered', 'read', 'failed'])), _connector='OR'), name='message_state_fits_direction'),
-        ),
-        migrations.AddConstraint(
-            model_name='message',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state__in', ['pending', 'received']), ('status_code__isnull', True)), models.Q(models.Q(('state__in', ['pending', 'received']), _negated=True), ('status_code__isnull', False)), _connector='OR'), name='message_status_code_paired'),
-        ),
-        migrations.AddIndex(
-            model_name='note',
-            index=models.Index(fields=['conversation', 'id'], name='note_by_conversation'),
-        ),
-        migrations.AddConstraint(
-            model_name='queue',
-            constraint=models.UniqueConstraint(fields=('organisation', 'id'), name='queue_tenant_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='queue',
-            constraint=models.UniqueConstraint(condition=models.Q(('archived_at', None)), fields=('organisation', 'name'), name='queue_name_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='status',
-            constraint=models.UniqueConstraint(fields=('organisation', 'id'), name='status_tenant_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='status',
-            constraint=models.UniqueConstraint(condition=models.Q(('archived_at', None)), fields=('organisation', 'name'), name='status_name_unique'),
-        ),
-        migrations.AddIndex(
-            model_name='conversation',
-            index=models.Index(fields=['organisation', 'state', '-id'], name='conversation_by_state'),
-        ),
-        migrations.AddIndex(
-            model_name='conversation',
-            index=models.Index(fields=['organisation', '-id'], name='conversation_by_organisation'),
         ),
         migrations.AddIndex(
             model_name='conversation',
@@ -289,37 +205,5 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='conversation',
             index=models.Index(fields=['status', '-id'], name='conversation_by_status'),
-        ),
-        migrations.AddIndex(
-            model_name='conversation',
-            index=models.Index(fields=['organisation', 'customer_uid', '-id'], name='conversation_by_customer'),
-        ),
-        migrations.AddIndex(
-            model_name='conversation',
-            index=models.Index(fields=['organisation', 'created_at', 'id'], name='conversation_by_start'),
-        ),
-        migrations.AddIndex(
-            model_name='conversation',
-            index=models.Index(fields=['organisation', 'updated_at', 'id'], name='conversation_by_update'),
-        ),
-        migrations.AddIndex(
-            model_name='conversation',
-            index=models.Index(fields=['contact', 'channel', '-id'], name='conversation_by_contact'),
-        ),
-        migrations.AddConstraint(
-            model_name='conversation',
-            constraint=models.UniqueConstraint(fields=('organisation', 'id'), name='conversation_tenant_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='conversation',
-            constraint=models.UniqueConstraint(condition=models.Q(('state', 'open')), fields=('channel', 'contact'), name='conversation_one_open'),
-        ),
-        migrations.AddConstraint(
-            model_name='conversation',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['open', 'closed', 'error'])), name='conversation_state_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='conversation',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('closed_at__isnull', False), ('state', 'closed')), models.Q(models.Q(('state', 'closed'), _negated=True), ('closed_at__isnull', True)), _connector='OR'), name='conversation_closed_at_paired'),
         ),
     ]

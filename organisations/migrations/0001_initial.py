@@ -37,6 +37,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'user',
                 'verbose_name_plural': 'users',
                 'ordering': ['email'],
+                'constraints': [models.UniqueConstraint(django.db.models.functions.text.Lower('email'), name='user_email_unique_ci')],
             },
         ),
         migrations.CreateModel(
@@ -60,6 +61,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'organisation',
                 'verbose_name_plural': 'organisations',
                 'ordering': ['name'],
+                'constraints': [models.CheckConstraint(condition=models.Q(('parent', models.F('id')), _negated=True), name='organisation_is_not_its_own_parent'), models.UniqueConstraint(django.db.models.functions.text.Lower('slug'), name='organisation_slug_unique_ci'), models.CheckConstraint(condition=models.Q(('attempt_retention_days__lte', models.F('delivery_retention_days')), ('delivery_retention_days__lte', models.F('event_retention_days'))), name='organisation_retention_nested')],
             },
         ),
         migrations.CreateModel(
@@ -75,6 +77,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'membership',
                 'verbose_name_plural': 'memberships',
+                'constraints': [models.UniqueConstraint(fields=('organisation', 'user'), name='membership_unique'), models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'admin', 'developer', 'agent', 'viewer'])), name='membership_role_known')],
             },
         ),
         migrations.CreateModel(
@@ -96,6 +99,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'invitation',
                 'verbose_name_plural': 'invitations',
                 'ordering': ['-created_at'],
+                'constraints': [models.UniqueConstraint(models.F('organisation'), django.db.models.functions.text.Lower('email'), condition=models.Q(('accepted_at', None), ('revoked_at', None)), name='invitation_one_open'), models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'admin', 'developer', 'agent', 'viewer'])), name='invitation_role_known')],
             },
         ),
         migrations.CreateModel(
@@ -116,6 +120,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'idempotency key',
                 'verbose_name_plural': 'idempotency keys',
+                'indexes': [models.Index(fields=['expires_at'], name='idempotency_expiry')],
+                'constraints': [models.UniqueConstraint(fields=('organisation', 'method', 'path', 'key'), name='idempotency_unique')],
             },
         ),
         migrations.CreateModel(
@@ -138,6 +144,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'audit entry',
                 'verbose_name_plural': 'audit entries',
                 'ordering': ['-id'],
+                'indexes': [models.Index(fields=['organisation', '-id'], name='audit_by_organisation'), models.Index(fields=['object_type', 'object_id'], name='audit_by_object')],
             },
         ),
         migrations.CreateModel(
@@ -160,6 +167,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'API key',
                 'verbose_name_plural': 'API keys',
                 'ordering': ['-created_at', '-id'],
+                'indexes': [models.Index(fields=['organisation', '-created_at'], name='apikey_by_organisation')],
             },
         ),
         migrations.CreateModel(
@@ -176,63 +184,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'x-webio-token',
                 'verbose_name_plural': 'x-webio-tokens',
                 'ordering': ['-id'],
+                'indexes': [models.Index(fields=['organisation', '-id'], name='webiotoken_newest')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='user',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('email'), name='user_email_unique_ci'),
-        ),
-        migrations.AddConstraint(
-            model_name='organisation',
-            constraint=models.CheckConstraint(condition=models.Q(('parent', models.F('id')), _negated=True), name='organisation_is_not_its_own_parent'),
-        ),
-        migrations.AddConstraint(
-            model_name='organisation',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('slug'), name='organisation_slug_unique_ci'),
-        ),
-        migrations.AddConstraint(
-            model_name='organisation',
-            constraint=models.CheckConstraint(condition=models.Q(('attempt_retention_days__lte', models.F('delivery_retention_days')), ('delivery_retention_days__lte', models.F('event_retention_days'))), name='organisation_retention_nested'),
-        ),
-        migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.UniqueConstraint(fields=('organisation', 'user'), name='membership_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'admin', 'developer', 'agent', 'viewer'])), name='membership_role_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='invitation',
-            constraint=models.UniqueConstraint(models.F('organisation'), django.db.models.functions.text.Lower('email'), condition=models.Q(('accepted_at', None), ('revoked_at', None)), name='invitation_one_open'),
-        ),
-        migrations.AddConstraint(
-            model_name='invitation',
-            constraint=models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'admin', 'developer', 'agent', 'viewer'])), name='invitation_role_known'),
-        ),
-        migrations.AddIndex(
-            model_name='idempotencykey',
-            index=models.Index(fields=['expires_at'], name='idempotency_expiry'),
-        ),
-        migrations.AddConstraint(
-            model_name='idempotencykey',
-            constraint=models.UniqueConstraint(fields=('organisation', 'method', 'path', 'key'), name='idempotency_unique'),
-        ),
-        migrations.AddIndex(
-            model_name='auditentry',
-            index=models.Index(fields=['organisation', '-id'], name='audit_by_organisation'),
-        ),
-        migrations.AddIndex(
-            model_name='auditentry',
-            index=models.Index(fields=['object_type', 'object_id'], name='audit_by_object'),
-        ),
-        migrations.AddIndex(
-            model_name='apikey',
-            index=models.Index(fields=['organisation', '-created_at'], name='apikey_by_organisation'),
-        ),
-        migrations.AddIndex(
-            model_name='webiotoken',
-            index=models.Index(fields=['organisation', '-id'], name='webiotoken_newest'),
         ),
         migrations.CreateModel(
             name='RateWindow',

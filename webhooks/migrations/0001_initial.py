@@ -44,6 +44,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'webhook',
                 'verbose_name_plural': 'webhooks',
                 'ordering': ['id'],
+                'constraints': [models.UniqueConstraint(fields=('organisation', 'id'), name='webhook_tenant_key'), models.UniqueConstraint(condition=models.Q(('archived_at', None), ('custom_values', True)), fields=('organisation',), name='webhook_one_custom_values')],
             },
         ),
         migrations.CreateModel(
@@ -58,6 +59,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'subscription',
                 'verbose_name_plural': 'subscriptions',
+                'indexes': [models.Index(fields=['organisation', 'event_type'], name='subscription_fan_out')],
+                'constraints': [models.UniqueConstraint(fields=('webhook', 'event_type'), name='subscription_unique')],
             },
         ),
         migrations.CreateModel(
@@ -87,6 +90,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'delivery',
                 'verbose_name_plural': 'deliveries',
                 'ordering': ['-id'],
+                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['webhook', 'next_attempt_at'], name='delivery_due'), models.Index(condition=models.Q(('blocks', True)), fields=['webhook', 'conversation_id', 'seq'], name='delivery_lane'), models.Index(fields=['webhook', '-id'], name='delivery_log'), models.Index(fields=['webhook', 'state', '-id'], name='delivery_log_by_state'), models.Index(fields=['organisation', 'created_at'], name='delivery_by_time')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('kind', 'event')), fields=('event', 'webhook'), name='delivery_once_per_event')],
             },
         ),
         migrations.CreateModel(
@@ -113,45 +118,5 @@ class Migration(migrations.Migration):
                 'ordering': ['id'],
                 'indexes': [models.Index(fields=['organisation', 'attempted_at'], name='attempt_by_time')],
             },
-        ),
-        migrations.AddConstraint(
-            model_name='webhook',
-            constraint=models.UniqueConstraint(fields=('organisation', 'id'), name='webhook_tenant_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='webhook',
-            constraint=models.UniqueConstraint(condition=models.Q(('archived_at', None), ('custom_values', True)), fields=('organisation',), name='webhook_one_custom_values'),
-        ),
-        migrations.AddIndex(
-            model_name='subscription',
-            index=models.Index(fields=['organisation', 'event_type'], name='subscription_fan_out'),
-        ),
-        migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.UniqueConstraint(fields=('webhook', 'event_type'), name='subscription_unique'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('state', 'pending')), fields=['webhook', 'next_attempt_at'], name='delivery_due'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(condition=models.Q(('blocks', True)), fields=['webhook', 'conversation_id', 'seq'], name='delivery_lane'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(fields=['webhook', '-id'], name='delivery_log'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(fields=['webhook', 'state', '-id'], name='delivery_log_by_state'),
-        ),
-        migrations.AddIndex(
-            model_name='delivery',
-            index=models.Index(fields=['organisation', 'created_at'], name='delivery_by_time'),
-        ),
-        migrations.AddConstraint(
-            model_name='delivery',
-            constraint=models.UniqueConstraint(condition=models.Q(('kind', 'event')), fields=('event', 'webhook'), name='delivery_once_per_event'),
         ),
     ]
