@@ -16,10 +16,12 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 from core.clients import UNIX
 
+#: Of all these checks.
+TAG = "webio"
 RATE = re.compile(r"0|[1-9][0-9]*/(second|minute|hour)")
 
 
-@register()
+@register(TAG)
 def check_secrets(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """E001 SECRET_KEY, E002 FIELD_ENCRYPTION_KEYS missing, E003 malformed."""
     found: list[CheckMessage] = []
@@ -39,7 +41,7 @@ def check_secrets(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
     return found
 
 
-@register()
+@register(TAG)
 def check_addresses(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """E004 ALLOWED_HOSTS open, E005 OUTBOUND_ALLOWED_NETWORKS malformed, E006 PUBLIC_URL, W001 PUBLIC_URL plain."""
     found: list[CheckMessage] = []
@@ -65,7 +67,7 @@ def malformed(name: str, networks: Sequence[str], code: str) -> list[CheckMessag
     return found
 
 
-@register()
+@register(TAG)
 def check_proxies(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """E010 TRUSTED_PROXIES malformed, or everybody."""
     networks = [network for network in settings.TRUSTED_PROXIES if network != UNIX]
@@ -76,7 +78,7 @@ def check_proxies(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
     return found
 
 
-@register()
+@register(TAG)
 def check_limits(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """E007 API_RATE_LIMIT, E008 BROKER_URL, E009 WEBHOOKS_PER_ORGANISATION, E011 EVENTS_WAIT_SECONDS, E012
     WEBHOOK_DISABLE_AFTER_DAYS.

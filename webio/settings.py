@@ -50,7 +50,6 @@ INSTALLED_APPS = [
     "django_htmx",
     "rest_framework",
     "drf_spectacular",
-    "django_q",
     "core",
     "organisations",
     "conversations",
@@ -58,6 +57,8 @@ INSTALLED_APPS = [
     "webhooks",
     "gateways.sandbox",
     "webio",
+    # Behind `webio`, whose `qcluster` takes the place of its own.
+    "django_q",
 ]
 
 MIDDLEWARE = [
