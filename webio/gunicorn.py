@@ -1,4 +1,4 @@
-"""gunicorn's configuration file: what the main process does for /metrics. Used by `manage.py up`."""
+"""gunicorn's configuration file: what the main process does for its workers. Used by `manage.py up`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from core import worker_metrics
+
+#: Workers share what the main process has loaded: two take half the memory, and one that died is replaced at once.
+preload_app = True
 
 
 def when_ready(server: Any) -> None:
