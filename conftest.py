@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from pytest_django.live_server_helper import LiveServer
 
 from conversations import actions as conversation_actions
@@ -57,9 +58,15 @@ def make_user(email: str, **extra: object) -> User:
 def make_cast(name: str) -> Cast:
     """An organisation called `name` with one of everything. Addresses: `owner@<name>.example` and so on."""
     organisation = Organisation.objects.create(name=name.title(), slug=name)
-    people = {role: make_user(f"{role}@{name}.example", name=f"{role.title()} {name.title()}") for role in Role.values}
-    for role, user in people.items():
-        Membership.objects.create(organisation=organisation, user=user, role=role)
+    password = make_password(PASSWORD)
+    people = {
+        role: User(email=f"{role}@{name}.example", name=f"{role.title()} {name.title()}", password=password)
+        for role in Role.values
+    }
+    User.objects.bulk_create(people.values())
+    Membership.objects.bulk_create(
+        Membership(organisation=organisation, user=user, role=role) for role, user in people.items()
+    )
     api_key, key = create_api_key(organisation=organisation, actor=SYSTEM, name="all", scopes=SCOPES)
     make = {"organisation": organisation, "actor": SYSTEM}
     channel = conversation_actions.create_channel(**make, kind="sandbox", label="Sandbox")

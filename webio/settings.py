@@ -315,7 +315,8 @@ STORAGES = {
     },
 }
 WHITENOISE_USE_FINDERS = RELAXED
-WHITENOISE_AUTOREFRESH = DEBUG
+# Each client of the tests makes the middleware anew: it shall not read all files for that.
+WHITENOISE_AUTOREFRESH = DEBUG or TESTING
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 #: "json" for machines, "text" for people.

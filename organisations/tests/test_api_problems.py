@@ -109,13 +109,10 @@ def test_an_unexpected_error_is_500_and_tells_nothing(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite has one writer")
-def test_a_database_that_stays_locked_is_503() -> None:
+def test_a_database_that_stays_locked_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     acme = make_cast("acme")
     client = Client(raise_request_exception=False)
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA busy_timeout")
-        (before,) = cursor.fetchone()
-        cursor.execute("PRAGMA busy_timeout = 50")
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.05)
     other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -124,6 +121,4 @@ def test_a_database_that_stays_locked_is_503() -> None:
         assert int(answer["Retry-After"]) > 0
     finally:
         other.close()
-        with connection.cursor() as cursor:
-            cursor.execute(f"PRAGMA busy_timeout = {before}")
     assert send(client, acme, io.BytesIO(b'{"name":"Late"}'), CONTENT_LENGTH="15").status_code == 201
