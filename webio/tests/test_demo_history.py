@@ -52,12 +52,14 @@ def test_an_endpoint_that_is_up_has_mostly_delivered(week: Cast) -> None:
 
 def test_an_endpoint_that_is_down_retries_and_has_failed(week: Cast) -> None:
     webhook = make_webhook(week)
-    demo_history.make(webhook, down=True)
+    moment = now()
+    with held_at(moment):
+        demo_history.make(webhook, down=True)
     states = Counter(Delivery.objects.filter(webhook=webhook).values_list("state", flat=True))
     assert set(states) == {"delivered", "pending", "failed"}
     webhook.refresh_from_db()
     assert kind_of(webhook) == Kind.BREAKER
-    due = Outstanding.objects.filter(webhook=webhook, next_attempt_at__lte=now())
+    due = Outstanding.objects.filter(webhook=webhook, next_attempt_at__lte=moment)
     assert not due.exists()
 
 
