@@ -16,6 +16,8 @@ from ssrfguard import Policy
 from core.addresses import IPV4_REFUSED, IPV6_REFUSED, ascii_url, check_url, literal, refusal
 from core.errors import Invalid
 
+pytestmark = pytest.mark.once
+
 MICROSOFT = AntiSSRFPolicy(PolicyConfigOptions.EXTERNAL_ONLY_LATEST)
 GUARD = Policy()
 

@@ -19,6 +19,8 @@ from core.outbound import BODY_KEPT, ERRORS, Outcome, Request, Stream, fetch, he
 from core.tests import receivers
 from core.tests.receivers import Behaviour, Received, answer, in_turn, raw, receiver, reset, unused_port
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def loopback(settings: Any) -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from core.strictjson import INTEGER_MAX, INTEGER_MIN, JsonError, loads
 
+pytestmark = pytest.mark.once
+
 LIMIT = 1_000_000
 
 SCALARS = (

@@ -17,6 +17,8 @@ from organisations.models import ApiKey, AuditEntry, Invitation, Membership, Org
 from organisations.panel.views import PanelView
 from organisations.people import invite
 
+pytestmark = pytest.mark.once
+
 OWNERS = {Role.OWNER}
 ADMINS = {Role.OWNER, Role.ADMIN}
 BUILDERS = {*ADMINS, Role.DEVELOPER}

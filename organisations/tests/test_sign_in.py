@@ -24,6 +24,8 @@ from django.test import Client
 from conftest import PASSWORD, Cast
 from organisations.models import User
 
+pytestmark = pytest.mark.once
+
 LOGIN = "/accounts/login/"
 SECOND = "/accounts/2fa/authenticate/"
 

@@ -32,6 +32,8 @@ from webhooks.tests.endpoint import Endpoint, running_endpoint
 from webhooks.tests.running import wait_for
 from webhooks.tests.serving import Platform, ready, served, two_organisations, until
 
+pytestmark = pytest.mark.once
+
 
 class Listening:
     """The command, running on a machine that has no database and none of the platform's settings."""

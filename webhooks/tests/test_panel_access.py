@@ -11,6 +11,8 @@ from webhooks.models import Delivery, Webhook
 from webhooks.tests.conftest import make_delivery
 from webhooks.tests.pages import EVERYBODY, MANAGERS, at
 
+pytestmark = pytest.mark.once
+
 WEBHOOK_PAGES = {
     "webhook": EVERYBODY,
     "webhook_edit": MANAGERS,

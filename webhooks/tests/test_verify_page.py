@@ -28,6 +28,8 @@ from webhooks.tests.pages import MANAGERS, at
 from webhooks.verify_samples import SAMPLES
 from webhooks.verifying import examine, read_headers
 
+pytestmark = pytest.mark.once
+
 BODY = '{"type":"inboundMessage","body":"Grüße 😀"}'
 
 

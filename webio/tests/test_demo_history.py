@@ -23,6 +23,8 @@ from webio.demo import history as demo_history
 from webio.demo.receiver import Receiver
 from webio.tests.test_demo import free_port
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def week(acme: Cast) -> Cast:

@@ -21,6 +21,8 @@ from payments.actions import record_payment
 from webhooks.replay import start_replay
 from webhooks.tests.conftest import make_delivery, make_webhook
 
+pytestmark = pytest.mark.once
+
 OWNERS = {Role.OWNER}
 ADMINS = {Role.OWNER, Role.ADMIN}
 BUILDERS = {*ADMINS, Role.DEVELOPER}
