@@ -92,15 +92,23 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _start_transaction_under_autocommit(self) -> None:
         turns = self._turns()
-        with self.wrap_database_errors:
-            turns.begin(lambda: _unless_busy(lambda: self.connection.execute("BEGIN IMMEDIATE")), self._timeout())
+        try:
+            with self.wrap_database_errors:
+                turns.begin(lambda: _unless_busy(lambda: self.connection.execute("BEGIN IMMEDIATE")), self._timeout())
+        except BaseException:
+            # One from outside, such as the end of a task's time, may come when it had begun.
+            if self.connection.in_transaction:
+                self.connection.rollback()
+            raise
         self._turn = turns
 
     def _timeout(self) -> float:
         return float(self.settings_dict["OPTIONS"].get("timeout", 5))
 
     def _turns(self) -> Turns:
-        path = os.path.abspath(self.settings_dict["NAME"])
+        name = self.settings_dict["NAME"]
+        # One in memory is its connection's own.
+        path = f"{name} {id(self)}" if name == ":memory:" else os.path.abspath(name)
         with _turns_lock:
             return _turns.get(path) or _turns.setdefault(path, Turns(path))
 
@@ -110,10 +118,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
             turn.end()
 
     def _commit(self) -> Any:
-        # A commit that fails leaves the transaction open, for a rollback to end.
-        done = super()._commit()  # type: ignore[misc]
-        self._leave()
-        return done
+        try:
+            return super()._commit()  # type: ignore[misc]
+        finally:
+            # One that fails leaves the transaction open, for a rollback to end.
+            if self.connection is None or not self.connection.in_transaction:
+                self._leave()
 
     def _rollback(self) -> Any:
         try:
@@ -169,6 +179,6 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 
     What was read before another wrote stays old, however long one waits.
     """
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY and (
-        error.sqlite_errorcode != sqlite3.SQLITE_BUSY_SNAPSHOT
-    )
+    # What Python itself raises, such as for text that is no UTF-8, has no code.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF == sqlite3.SQLITE_BUSY and code != sqlite3.SQLITE_BUSY_SNAPSHOT

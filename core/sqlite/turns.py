@@ -15,7 +15,7 @@ log = logging.getLogger("webio.sqlite")
 
 #: How often the turn and the write lock are asked for, seconds.
 ASK_SECONDS = 0.0005
-#: Who has waited so long for a turn, or for half of its time-out, asks out of turn: who has it may be frozen. Seconds.
+#: A process that got no turn for so long, or for half of its time-out, asks out of turn: who has it may be frozen. Seconds.
 OUT_OF_TURN_SECONDS = 0.25
 #: How long a process that has held the write lock lets others go first, at most, seconds.
 MOST_POLITE_SECONDS = 0.1
@@ -36,6 +36,8 @@ class Turns:
         self._file = _beside(database)
         self._began_at = 0.0
         self._polite_until = 0.0
+        #: Since when others have had the turn whenever it was asked for; None when it was had last.
+        self._refused_since: float | None = None
 
     def begin(self, begins: Callable[[], bool], timeout: float) -> None:
         """Wait until `begins`, which tells whether the write lock was free; then `end` must follow.
@@ -65,14 +67,19 @@ class Turns:
 
     def _wait(self, begins: Callable[[], bool], started: float, timeout: float) -> None:
         ours = False
+        out_of_turn = min(OUT_OF_TURN_SECONDS, timeout / 2)
         try:
             while True:
                 ours = ours or self._take()
                 self._began_at = moment = time.monotonic()
-                waited = moment - started
-                if (ours or waited >= min(OUT_OF_TURN_SECONDS, timeout / 2)) and begins():
+                if ours:
+                    self._refused_since = None
+                elif self._refused_since is None:
+                    self._refused_since = moment
+                refused = self._refused_since is not None and moment - self._refused_since >= out_of_turn
+                if (ours or refused) and begins():
                     return
-                if waited >= timeout:
+                if moment - started >= timeout:
                     raise OperationalError("database is locked")
                 if ours and moment < self._polite_until:
                     self._give()
@@ -105,9 +112,18 @@ def _beside(database: str) -> int | None:
     """That file, open; None for a database in memory, which is this process's own."""
     if not os.path.exists(database):
         return None
+    path, flags = turn_file(database), os.O_RDWR | os.O_CLOEXEC
     try:
-        mode = os.stat(database).st_mode & 0o666
-        return os.open(turn_file(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        try:
+            file = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return os.open(path, flags)
+        # Whoever may write to the database may take a turn, as SQLite does it with the files that it makes beside it.
+        about = os.stat(database)
+        os.fchmod(file, about.st_mode & 0o666)
+        if os.geteuid() == 0:
+            os.fchown(file, about.st_uid, about.st_gid)
+        return file
     except OSError as problem:
         log.warning("writers take no turns: %s", problem)
         return None

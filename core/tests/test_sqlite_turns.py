@@ -295,6 +295,75 @@ def test_a_connection_closed_in_a_transaction_ends_its_turn(connection: Database
     assert value(connection, 2) == 1
 
 
+class EndedAfter:
+    """An SQLite connection: what comes from outside, such as the end of a task's time, comes after this statement."""
+
+    def __init__(self, raw: sqlite3.Connection, statement: str) -> None:
+        self.raw = raw
+        self.statement = statement
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+    def execute(self, statement: str) -> sqlite3.Cursor:
+        done = self.raw.execute(statement)
+        self.end(statement)
+        return done
+
+    def commit(self) -> None:
+        self.raw.commit()
+        self.end("COMMIT")
+
+    def end(self, statement: str) -> None:
+        if statement == self.statement:
+            raise SystemExit
+
+
+@pytest.mark.parametrize(("statement", "written"), [("BEGIN IMMEDIATE", 0), ("COMMIT", 1)])
+def test_a_task_that_is_ended_in_between_keeps_nobody_out(
+    connection: DatabaseWrapper, path: Path, statement: str, written: int
+) -> None:
+    connection.ensure_connection()
+    raw = connection.connection
+    connection.connection = EndedAfter(raw, statement)
+    with pytest.raises(SystemExit):
+        add_in_transaction(connection)
+    connection.connection = raw
+    with closing(sqlite3.connect(path, timeout=0)) as other:
+        other.execute("UPDATE counter SET value = value + 1 WHERE id = 1")
+        other.rollback()
+    assert value(connection, 2) == written
+    add_in_transaction(connection)
+    add(connection)
+    assert value(connection, 2) == written + 2
+
+
+def test_what_python_cannot_read_is_told_as_it_is(connection: DatabaseWrapper) -> None:
+    with pytest.raises(OperationalError, match="Could not decode to UTF-8"):
+        execute(connection, "SELECT CAST(x'ff' AS TEXT)", [])
+
+
+def test_databases_in_memory_have_nothing_to_do_with_each_other(django_db_blocker: Any) -> None:
+    one, other = (DatabaseWrapper(settings_of(Path(":memory:"), 0.1), ALIAS) for _ in range(2))
+    assert turns_of(one) is not turns_of(other)
+    assert turns_of(one) is turns_of(one)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_whoever_may_write_to_the_database_may_take_a_turn(connection: DatabaseWrapper, path: Path, mode: int) -> None:
+    path.chmod(mode)
+    owner = (1234, 5678) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(path, *owner)
+    before = os.umask(0o077)
+    try:
+        add(connection)
+    finally:
+        os.umask(before)
+    about = Path(turns.turn_file(str(path))).stat()
+    assert about.st_mode & 0o777 == mode
+    assert (about.st_uid, about.st_gid) == owner
+
+
 def test_a_cursor_whose_connection_is_closed_says_so(connection: DatabaseWrapper) -> None:
     with connection.cursor() as cursor:
         connection.close()
