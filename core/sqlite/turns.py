@@ -15,7 +15,7 @@ log = logging.getLogger("webio.sqlite")
 
 #: How often the turn and the write lock are asked for, seconds.
 ASK_SECONDS = 0.0005
-#: A process that got no turn for so long, or for half of its time-out, asks out of turn: who has it may be frozen. Seconds.
+#: A process that got no turn for so long, or for half of its time-out, asks out of turn: who has it may be frozen.
 OUT_OF_TURN_SECONDS = 0.25
 #: How long a process that has held the write lock lets others go first, at most, seconds.
 MOST_POLITE_SECONDS = 0.1
