@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -38,19 +39,24 @@ def test_safe_settings_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "code"),
+    ("changes", "codes"),
     [
-        ({"SECRET_KEY": settings.INSECURE_SECRET_KEY}, "webio.E001"),
-        ({"FIELD_ENCRYPTION_KEYS": ""}, "webio.E002"),
-        ({"FIELD_ENCRYPTION_KEYS": "short"}, "webio.E003"),
-        ({"ALLOWED_HOSTS": "*"}, "webio.E004"),
-        ({"API_RATE_LIMIT": "many"}, "webio.E007"),
+        (
+            {
+                "SECRET_KEY": settings.INSECURE_SECRET_KEY,
+                "FIELD_ENCRYPTION_KEYS": "",
+                "ALLOWED_HOSTS": "*",
+                "API_RATE_LIMIT": "many",
+            },
+            {"webio.E001", "webio.E002", "webio.E004", "webio.E007"},
+        ),
+        ({"FIELD_ENCRYPTION_KEYS": "short"}, {"webio.E003"}),
     ],
 )
-def test_unsafe_settings_do_not_start(changes: dict[str, str], code: str) -> None:
+def test_unsafe_settings_do_not_start(changes: dict[str, str], codes: set[str]) -> None:
     done = started(changes)
     assert done.returncode != 0
-    assert code in done.stderr
+    assert set(re.findall(r"webio\.E\d+", done.stderr)) == codes
     assert "x1y2" not in done.stderr
 
 
