@@ -16,9 +16,8 @@ from core.tracking import TrackedQuerySet
 COUNT = 20_000
 
 
-@pytest.fixture
-def long_talk(acme):
-    """A conversation of 20,000 messages, inserted below the change log: only their number matters here."""
+def talk(acme, count):
+    """A conversation of so many messages more, inserted below the change log: only their number matters here."""
     rows = [
         Message(
             organisation=acme.organisation,
@@ -29,26 +28,29 @@ def long_talk(acme):
             body=f"{number} " + "x" * 200,
             actor_kind="contact",
         )
-        for number in range(COUNT)
+        for number in range(count)
     ]
     models.QuerySet.bulk_create(TrackedQuerySet(Message), rows, batch_size=1000)
     return Conversation.objects.with_names().select_related("organisation").get(pk=acme.conversation.pk)
 
 
 @pytest.mark.long
-def test_20_000_messages_never_stand_in_memory_as_a_whole(long_talk):
+@pytest.mark.once
+def test_20_000_messages_never_stand_in_memory_as_a_whole(acme):
+    found = talk(acme, COUNT)
     for code in ("json", "csv"):
         tracemalloc.start()
-        size = sum(len(piece) for piece in transcripts.write(transcripts.Transcript(long_talk), code))
+        size = sum(len(piece) for piece in transcripts.write(transcripts.Transcript(found), code))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert size > COUNT * 200
         assert peak < 4_000_000, code
 
 
-def test_json_of_20_000_messages_is_whole(long_talk):
-    told = json.loads("".join(transcripts.write(transcripts.Transcript(long_talk), "json")))
-    assert len(told["messages"]) == COUNT + 1
+def test_json_of_more_messages_than_are_read_at_once_is_whole(acme):
+    count = 3 * source.CHUNK
+    told = json.loads("".join(transcripts.write(transcripts.Transcript(talk(acme, count)), "json")))
+    assert len(told["messages"]) == count + 1
     ids = [int(message["communicationActionId"]) for message in told["messages"]]
     assert ids == sorted(set(ids))
 

@@ -22,6 +22,8 @@ from organisations.actions import create_api_key, revoke_api_key, rotate_api_key
 from organisations.keys import LAST_USED_EVERY, find_key, hash_key, note_use
 from organisations.models import ApiKey, AuditEntry, Organisation
 
+pytestmark = pytest.mark.once
+
 KEYS = "/o/acme/integrations/keys/"
 KEY = re.compile(r"wk_live_[A-Za-z0-9]{12}_[A-Za-z0-9]{43}")
 

@@ -106,7 +106,8 @@ class Platform:
     def start_web(self) -> None:
         """Start the web server; it is not ready yet."""
         command = [
-            *(sys.executable, "-m", "gunicorn", "webio.wsgi:application", "--worker-class", "webio.web_worker.Worker"),
+            *(sys.executable, "-m", "gunicorn", "webio.wsgi:application", "--config", "python:webio.gunicorn"),
+            *("--worker-class", "webio.web_worker.Worker"),
             *("--bind", f"127.0.0.1:{self.port}", "--threads", str(THREADS), "--log-level", "warning"),
             *("--graceful-timeout", "10"),
         ]

@@ -21,6 +21,8 @@ from webhooks.templatetags.figures import duration, pause, percent
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.pages import at
 
+pytestmark = pytest.mark.once
+
 NOON = datetime(2026, 6, 10, 12, 5, tzinfo=UTC)
 
 

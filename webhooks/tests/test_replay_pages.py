@@ -21,6 +21,8 @@ from webhooks.tests.conftest import make_delivery
 from webhooks.tests.pages import at
 from webhooks.tests.replays import begin, past, work_off
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def signed_in(acme: Cast, client: Client) -> Client:

@@ -16,6 +16,8 @@ from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.pages import at
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def signed_in(acme: Cast, client: Client) -> Client:

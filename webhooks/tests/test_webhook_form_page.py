@@ -18,6 +18,8 @@ from webhooks.panel.forms import MASK
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.pages import at
 
+pytestmark = pytest.mark.once
+
 FORM: dict[str, Any] = {
     "name": "orders",
     "callback_url": "https://hooks.example.com/in",

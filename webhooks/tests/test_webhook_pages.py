@@ -13,6 +13,8 @@ from webhooks.models import Webhook
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.pages import at
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def signed_in(acme: Cast, client: Client) -> Client:

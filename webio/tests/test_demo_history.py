@@ -23,8 +23,6 @@ from webio.demo import history as demo_history
 from webio.demo.receiver import Receiver
 from webio.tests.test_demo import free_port
 
-pytestmark = pytest.mark.once
-
 
 @pytest.fixture
 def week(acme: Cast) -> Cast:
@@ -40,6 +38,7 @@ def outcomes(webhook: Webhook) -> list[tuple[Any, ...]]:
     return list(rows.values_list("event_id", "state", "attempt_count", "last_status_code", "last_error"))
 
 
+@pytest.mark.once
 def test_an_endpoint_that_is_up_has_mostly_delivered(week: Cast) -> None:
     webhook = make_webhook(week)
     made = demo_history.make(webhook, down=False)
@@ -65,6 +64,7 @@ def test_an_endpoint_that_is_down_retries_and_has_failed(week: Cast) -> None:
     assert not due.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("down", [False, True])
 def test_tallies_are_what_the_attempts_come_to(week: Cast, down: bool) -> None:
     webhook = make_webhook(week)
@@ -80,6 +80,7 @@ def test_tallies_are_what_the_attempts_come_to(week: Cast, down: bool) -> None:
     assert {pk: count for pk, count in rows if count} == counted
 
 
+@pytest.mark.once
 def test_it_is_the_same_every_time(week: Cast) -> None:
     with held_at(now()):
         one, two = make_webhook(week), make_webhook(week)
@@ -88,6 +89,7 @@ def test_it_is_the_same_every_time(week: Cast) -> None:
     assert outcomes(one) == outcomes(two)
 
 
+@pytest.mark.once
 def test_the_engine_sends_none_of_it_again(week: Cast, settings: Any) -> None:
     settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
     with running_endpoint() as endpoint:
@@ -98,6 +100,7 @@ def test_the_engine_sends_none_of_it_again(week: Cast, settings: Any) -> None:
     assert Delivery.objects.count() == made
 
 
+@pytest.mark.once
 def test_the_receiver_is_down_for_the_warehouse_only(settings: Any) -> None:
     settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
     said: list[str] = []

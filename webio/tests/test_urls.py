@@ -21,8 +21,6 @@ from payments.actions import record_payment
 from webhooks.replay import start_replay
 from webhooks.tests.conftest import make_delivery, make_webhook
 
-pytestmark = pytest.mark.once
-
 OWNERS = {Role.OWNER}
 ADMINS = {Role.OWNER, Role.ADMIN}
 BUILDERS = {*ADMINS, Role.DEVELOPER}
@@ -137,6 +135,14 @@ def test_every_page_of_an_organisation_has_its_row() -> None:
     assert set(PANEL_ROUTES) == set(PANEL), "add a row to PANEL that says who may open the page"
 
 
+def test_every_page_opens_to_an_owner(acme: Cast, client: Client) -> None:
+    ids = ids_of(acme)
+    client.force_login(acme.owner)
+    for name, (_allowed, answer) in PANEL.items():
+        assert client.get(address(PANEL_ROUTES[name], ids, "acme")).status_code == answer, name
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("name", PANEL_ROUTES)
 def test_a_page_opens_to_those_who_may(acme: Cast, globex: Cast, staff: User, client: Client, name: str) -> None:
     allowed, answer = PANEL[name]
@@ -160,6 +166,7 @@ def test_a_page_opens_to_those_who_may(acme: Cast, globex: Cast, staff: User, cl
         assert client.post(other).status_code in (404, 405)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("path", "view"), [pytest.param(path, view, id=name) for path, name, view in api_routes()])
 def test_a_call_needs_a_key_its_scope_and_ones_own_object(
     acme: Cast, globex: Cast, client: Client, path: str, view: type[ApiView]
@@ -244,6 +251,7 @@ def test_every_other_address_has_its_row() -> None:
     assert set(elsewhere()) == set(ELSEWHERE)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("route", ELSEWHERE)
 def test_an_address_without_organisation_answers_everybody_as_it_should(
     acme: Cast, staff: User, client: Client, route: str

@@ -22,6 +22,8 @@ from gateways.sandbox.panel.views import RECENT, SETTLING, SHOWN
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.engine import deliver
 
+pytestmark = pytest.mark.once
+
 
 def at(cast: Cast, name: str, *args: Any) -> str:
     """The address of a page of the sandbox."""
