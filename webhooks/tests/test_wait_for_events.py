@@ -106,7 +106,7 @@ def test_many_wait_without_a_thread_or_connection_for_each(platform: Platform, s
     # All threads would be taken.
     assert platform.ask("limit=1").seconds < 1
     if connection.vendor == "postgresql":
-        assert connections_of(platform) <= THREADS + 4
+        assert connections_of(platform) < WAITING
     began = time.monotonic()
     platform.do("say", text="for all")
     answers = [future.result(10) for future in futures]
@@ -258,7 +258,7 @@ def test_a_server_that_is_told_to_stop_answers_those_who_wait(made: tuple[dict[s
         os.kill(platform.web.pid, signal.SIGTERM)
         assert [future.result(10).texts for future in futures] == [[], [], []]
         platform.web.wait(10)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
 
 
 def test_where_waiting_costs_a_thread_few_may(made: tuple[dict[str, str], dict[str, str]]) -> None:
