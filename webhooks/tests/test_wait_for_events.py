@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from testing import services
-from webhooks.tests.serving import THREADS, Platform, ready, served, two_organisations, until
+from webhooks.tests.serving import Platform, ready, served, two_organisations, until
 
 #: More than there are threads.
 WAITING = 12
