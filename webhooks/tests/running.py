@@ -51,13 +51,16 @@ print(Undispatched.objects.count(), Delivery.objects.exclude(state="delivered").
 """
 
 
+#: As long as its parent lives.
 KEEP_ALIVE = """
+import os
 import sys
 import time
 import django
+parent = os.getppid()
 django.setup()
 from core import loops
-while True:
+while os.getppid() == parent:
     loops.ensure(sys.argv[1])
     time.sleep(0.5)
 """

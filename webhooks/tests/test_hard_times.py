@@ -84,8 +84,9 @@ class Life:
     def running(self, count: int = EVENTS) -> Iterator[None]:
         """Receive `count` messages in the background while the cluster works."""
         quiet = {"env": self.environment, "cwd": settings.BASE_DIR, "stderr": subprocess.DEVNULL}
-        # As a supervisor does, it comes back when an error ends it.
-        keep = "until " + subprocess.list2cmdline([sys.executable, "-c"]) + ' "$0" deliveries; do sleep 0.2; done'
+        # As a supervisor does, it comes back when an error ends it, as long as this process lives.
+        again = subprocess.list2cmdline([sys.executable, "-c"]) + ' "$0" deliveries'
+        keep = f"while kill -0 {os.getpid()}; do {again}; sleep 0.2; done"
         keep_alive = subprocess.Popen(["bash", "-c", keep, KEEP_ALIVE], start_new_session=True, **quiet)
         self.receiver = subprocess.Popen(
             [sys.executable, "-c", RECEIVE, str(count)], stdout=subprocess.PIPE, text=True, **quiet
