@@ -14,8 +14,6 @@ from core.actors import SYSTEM
 from organisations.models import AuditEntry
 from organisations.tests.calls import call, pages, with_scopes
 
-pytestmark = pytest.mark.once
-
 PLURALS = ("channels", "queues", "statuses", "contacts")
 ATTRIBUTES = {"channels": "channel", "queues": "queue", "statuses": "status", "contacts": "contact"}
 #: A body that makes a new one, what it answers beside the id, and a change with what it answers.

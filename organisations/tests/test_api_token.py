@@ -21,8 +21,6 @@ from webhooks.tests.conftest import endpoint, make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver
 
-pytestmark = pytest.mark.once
-
 __all__ = ["endpoint"]
 
 SECRET = "a secret key of the customer's: ünïcödé"

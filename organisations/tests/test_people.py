@@ -12,8 +12,6 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound
 from organisations.models import AuditEntry, Membership, Role, User
 from organisations.people import change_role, remove_member
 
-pytestmark = pytest.mark.once
-
 
 def membership(cast: Cast, role: str) -> Membership:
     return Membership.objects.get(organisation=cast.organisation, user=cast.people[role])

@@ -42,7 +42,7 @@ from webhooks.tests.endpoint import Endpoint, running_endpoint
 from webhooks.tests.engine import deliver, only, running_drain, step
 from webhooks.tests.pages import at
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture

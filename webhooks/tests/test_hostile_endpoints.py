@@ -26,7 +26,7 @@ from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.engine import step
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 #: Instead of 15, seconds: on a busy machine servers in the engine's own process may take one or two to answer.
 DEADLINE = 3.0

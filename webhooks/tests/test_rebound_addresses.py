@@ -21,7 +21,7 @@ from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.engine import deliver
 from webhooks.tests.replays import begin, past, work_off
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 NAME = "rebound.example"
 ADDRESSES = ["127.0.0.1", "[::1]", "169.254.169.254", "168.63.129.16", "10.0.0.1", "192.168.1.1", "[fd00:ec2::254]"]

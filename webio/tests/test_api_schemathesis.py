@@ -17,7 +17,7 @@ from webhooks.actions import create_webhook
 pytestmark = pytest.mark.long
 
 #: Seconds for all calls together.
-TIME = 15
+TIME = 45
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
