@@ -16,6 +16,7 @@ from django_q.models import Schedule
 from core import loops
 from core.wakeup import Waiter
 from webhooks import failing, replaying
+from webhooks.engine import tidying
 from webhooks.engine.desk import Desk, Line
 from webhooks.engine.drain import Drain
 from webhooks.replay import LOOP as REPLAYS
@@ -42,6 +43,7 @@ def _settle_down() -> None:
     hears of jobs (`webhooks.engine.desk`) shall not wait 5 ms for the one that does them. What a batch needed is needed
     by the next: to give memory back and take it anew was a page fault for each delivery.
     """
+    tidying.inherit()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
     sys.setswitchinterval(SWITCH_SECONDS)

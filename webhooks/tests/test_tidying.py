@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from pathlib import Path
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -18,11 +20,24 @@ from webhooks.engine import sql, tidying
 from webhooks.engine.desk import Desk
 from webhooks.engine.drain import Drain
 from webhooks.signals import LOOP
+from webhooks.tests.running import Cluster, own_database, python
 
 pytestmark = [
     pytest.mark.skipif("sqlite" in str(connection.settings_dict["ENGINE"]), reason="SQLite reuses rows at once"),
     pytest.mark.django_db(transaction=True),
 ]
+
+VACUUMED = """
+SELECT count(*) FROM pg_stat_user_tables
+WHERE vacuum_count > %s AND relname IN ('conversations_undispatched', 'webhooks_outstanding')
+"""
+ENSURE = """
+import django
+django.setup()
+from core import loops
+from webhooks.signals import LOOP
+loops.ensure(LOOP)
+"""
 
 
 def test_what_was_dispatched_is_cleared_away_once_it_is_quiet(acme: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,14 +45,10 @@ def test_what_was_dispatched_is_cleared_away_once_it_is_quiet(acme: Cast, monkey
     # One in an earlier slice.
     monkeypatch.setattr(tidying, "left", tidying.Left(1))
     monkeypatch.setattr(drain_module, "TIDY_SECONDS", 0.2)
-    vacuumed = """
-        SELECT count(*) FROM pg_stat_user_tables
-        WHERE vacuum_count > %s AND relname IN ('conversations_undispatched', 'webhooks_outstanding')
-    """
     before = int(sql.run("SELECT max(vacuum_count) FROM pg_stat_user_tables", [])[0][0])
 
     def cleared() -> bool:
-        return sql.run(vacuumed, [before]) == [(2,)]
+        return sql.run(VACUUMED, [before]) == [(2,)]
 
     receive_message(channel=acme.channel, address=acme.contact.address, body="Hello")
     run = Run(name=LOOP, slot_id=0, holder="", ends_at=time.monotonic() + 10.0)
@@ -47,6 +58,20 @@ def test_what_was_dispatched_is_cleared_away_once_it_is_quiet(acme: Cast, monkey
         Drain(0, desk).run(run, waiter)
     assert cleared()
     assert tidying.left.events < 2
+
+
+def test_a_new_engine_clears_away_what_those_before_it_left(tmp_path: Path) -> None:
+    with own_database(tmp_path) as environment, psycopg.connect(environment["DATABASE_URL"], autocommit=True) as asking:
+        cluster = Cluster(environment)
+        cluster.start()
+        try:
+            python(environment, "-c", ENSURE)
+            deadline = time.monotonic() + 60.0
+            while (vacuumed := asking.execute(VACUUMED, [0]).fetchone()) != (2,):
+                assert time.monotonic() < deadline, vacuumed
+                time.sleep(0.1)
+        finally:
+            cluster.kill()
 
 
 def test_that_it_cannot_be_cleared_away_costs_nothing(
