@@ -513,7 +513,7 @@ def _start(webhook: Webhook, actor: Actor, expected: Webhook.State) -> Webhook:
         # Nothing was sent meanwhile: how long it fails is counted anew, and an open breaker probes at once.
         locked.failing_since, locked.failing_told, locked.breaker_until = None, 0, None
         _set_state(locked, Webhook.State.ACTIVE, "")
-        released = outstanding.release(Outstanding.objects.filter(webhook=locked))
+        released = outstanding.release_all(Outstanding.objects.filter(webhook=locked))
         record_audit(actor, verb, locked, data={"released": released})
         wake_engine()
     return _refresh(webhook, locked)

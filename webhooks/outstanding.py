@@ -13,10 +13,16 @@ from django.db import connections, router, transaction
 from django.db.models import Q, QuerySet
 
 from core.clock import now
+from core.models import Sequence
 from webhooks.models import Delivery, Outstanding, Webhook
 
 #: States that `Delivery.exception` repeats.
 EXCEPTIONS = (Delivery.State.FAILED, Delivery.State.HELD, Delivery.State.CANCELLED)
+
+#: The counter of positions: whoever fans events out holds it until that is committed.
+POSITIONS = "event_position"
+#: So long may it be held at most by one who does nothing: nobody could fan out meanwhile, seconds.
+IDLE_SECONDS = 5
 
 #: Rows changed by one statement: SQLite takes 32,766 parameters.
 AT_ONCE = 10_000
@@ -88,6 +94,23 @@ def hold(webhook: Webhook) -> int:
 def release(which: QuerySet[Outstanding]) -> int:
     """Make what is held among these due now. Returns how many."""
     return _move(which.filter(next_attempt_at=None), now(), Delivery.State.PENDING)
+
+
+def release_all(which: QuerySet[Outstanding]) -> int:
+    """`release` in the transaction that lets these be sent, its last change: nothing stays held that is fanned out
+    meanwhile by somebody who saw them held. What comes after it in its conversation would overtake it.
+
+    Fan-out waits only for what was held in the last moment. Returns how many.
+    """
+    with transaction.atomic():
+        released = release(which)
+        connection = connections[router.db_for_write(Delivery)]
+        if connection.vendor != "postgresql":
+            return released
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('idle_in_transaction_session_timeout', '%ss', true)", [IDLE_SECONDS])
+        list(Sequence.objects.select_for_update(no_key=True).filter(name=POSITIONS))
+        return released + release(which)
 
 
 def _move(which: QuerySet[Outstanding], next_attempt_at: datetime | None, state: Delivery.State) -> int:

@@ -32,7 +32,7 @@ def release_held(organisation: Organisation, **_: Any) -> None:
         active = Webhook.objects.filter(organisation=organisation, state=Webhook.State.ACTIVE)
         failing = active.filter(failing_since__isnull=False)
         failing.update(failing_since=None, failing_told=0)
-        outstanding.release(Outstanding.objects.filter(webhook__in=active.filter(archived_at=None)))
+        outstanding.release_all(Outstanding.objects.filter(webhook__in=active.filter(archived_at=None)))
         wake_engine()
 
 

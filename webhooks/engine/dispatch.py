@@ -17,11 +17,11 @@ from core.models import Sequence
 from core.statements import Plain
 from webhooks import outstanding
 from webhooks.engine import due, sql
+from webhooks.outstanding import POSITIONS
 from webhooks.payloads import FORMAT_VERSION
 
 log = logging.getLogger("webio.deliveries")
 
-POSITIONS = "event_position"
 BATCH = 1000
 #: Up to which event those of others are taken as well: all. Django's `BigAutoField` ends there.
 ALL = 2**63 - 1

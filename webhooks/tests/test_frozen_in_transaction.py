@@ -19,7 +19,7 @@ import django
 django.setup()
 from django.db import transaction
 from core.models import Sequence
-from webhooks.engine.dispatch import POSITIONS
+from webhooks.outstanding import POSITIONS
 Sequence.objects.get_or_create(name=POSITIONS)
 with transaction.atomic():
     Sequence.objects.select_for_update().get(name=POSITIONS)

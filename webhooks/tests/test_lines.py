@@ -30,6 +30,7 @@ from webhooks.engine.due import Part
 from webhooks.engine.lane import Lane
 from webhooks.engine.pace import BUSY_SECONDS, OTHERS_BUSY_SECONDS, READ_IDLE_SECONDS, Pace
 from webhooks.models import Delivery, Webhook
+from webhooks.outstanding import POSITIONS
 from webhooks.signals import LOOP
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
@@ -410,7 +411,7 @@ def test_a_glance_that_meets_another_engine_is_repeated(acme: Cast, endpoint: En
     def number_events() -> None:
         try:
             with transaction.atomic():
-                Counter.objects.select_for_update(no_key=True).get(name=dispatch.POSITIONS)
+                Counter.objects.select_for_update(no_key=True).get(name=POSITIONS)
                 locked.set()
                 done.wait(20)
         finally:

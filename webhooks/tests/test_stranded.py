@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
 from django.apps import apps
+from django.db import DatabaseError, connection, connections, transaction
 from django_q.models import Schedule
 
 from conftest import Cast
+from conversations.actions import receive_message
+from core.actors import SYSTEM
 from core.clock import now
-from webhooks import tasks
-from webhooks.models import Webhook
+from webhooks import outstanding, tasks
+from webhooks.actions import pause_webhook, resume_webhook
+from webhooks.engine import dispatch
+from webhooks.models import Delivery, Outstanding, Webhook
 from webhooks.stranded import settle_stranded
-from webhooks.tests.conftest import make_delivery
+from webhooks.tests.conftest import make_delivery, make_webhook
+
+only_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +51,63 @@ def test_each_delivery_ends_in_the_state_its_webhook_gives_it(
     assert delivery.state == after
     assert (delivery.next_attempt_at is not None) == (after == "pending")
     assert settle_stranded() == 0
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_nothing_stays_held_that_is_fanned_out_beside_a_resume(acme: Cast) -> None:
+    # What was there before: the very first makes the counter that is held.
+    dispatch.dispatch()
+    webhook = make_webhook(acme)
+    pause_webhook(webhook=webhook, actor=SYSTEM)
+    receive_message(channel=acme.channel, address=acme.contact.address, body="first")
+    saw_it_paused, commit = threading.Event(), threading.Event()
+
+    def fan_out() -> None:
+        try:
+            with transaction.atomic():
+                assert dispatch.dispatch().events
+                saw_it_paused.set()
+                commit.wait(20)
+        finally:
+            connections.close_all()
+
+    def resume() -> None:
+        try:
+            resume_webhook(webhook=webhook, actor=SYSTEM)
+        finally:
+            connections.close_all()
+
+    both = [threading.Thread(target=fan_out), threading.Thread(target=resume)]
+    try:
+        both[0].start()
+        assert saw_it_paused.wait(20)
+        both[1].start()
+        both[1].join(0.5)
+        assert both[1].is_alive()
+    finally:
+        commit.set()
+        for one in both:
+            one.join()
+    assert Delivery.objects.get(webhook=webhook, event_type="inboundMessage").state == "pending"
+    assert settle_stranded() == 0
+
+
+@only_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_who_freezes_while_it_resumes_keeps_nobody_from_fanning_out_for_long(
+    acme: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outstanding, "IDLE_SECONDS", 1)
+
+    def freeze() -> None:
+        with transaction.atomic():
+            outstanding.release_all(Outstanding.objects.none())
+            time.sleep(2)
+            Outstanding.objects.exists()
+
+    with pytest.raises(DatabaseError, match="idle-in-transaction"):
+        freeze()
 
 
 def test_the_sweep_is_scheduled_once_and_settles(acme: Cast, webhook: Webhook) -> None:
