@@ -62,7 +62,7 @@ _ONCE, _AGAIN = "", "ON CONFLICT DO NOTHING"
 _HEARING = {
     "subscription": "subscription.organisation_id = {told}.organisation_id AND subscription.event_type = {told}.type",
     "webhook": "webhook.id = subscription.webhook_id AND webhook.archived_at IS NULL"
-    " AND ({told}.type <> 'webhookDisabled' OR webhook.state = 'active')",
+    " AND ({told}.type <> 'webhookDisabled' OR webhook.state <> 'disabled')",
     "organisation": "organisation.id = {told}.organisation_id",
 }
 _STATE = "CASE WHEN webhook.state = 'active' AND organisation.suspended_at IS NULL THEN 'pending' ELSE 'held' END"

@@ -101,6 +101,20 @@ def test_the_disabled_one_itself_and_other_organisations_hear_nothing(
     assert endpoint.asked == []
 
 
+@pytest.mark.parametrize(("state", "kept"), [("paused", ["held"]), ("disabled", [])])
+def test_a_paused_one_hears_of_it_when_it_goes_on_and_a_disabled_one_never(
+    acme: Cast, endpoint: Endpoint, state: str, kept: list[str]
+) -> None:
+    own = watcher(acme, endpoint)
+    Webhook.objects.filter(pk=own.pk).update(state=state)
+    disable_webhook(webhook=make_webhook(acme), actor=ADA)
+    deliver()
+    assert list(Delivery.objects.filter(webhook=own).values_list("state", flat=True)) == kept
+    enable_webhook(webhook=own, actor=ADA)
+    deliver()
+    assert len(endpoint.asked) == len(kept)
+
+
 def test_the_pull_tells_it_and_the_listener_makes_the_same_body_of_it(acme: Cast, client: Client) -> None:
     disable_webhook(webhook=make_webhook(acme), actor=ADA)
     deliver()
