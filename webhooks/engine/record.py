@@ -238,7 +238,7 @@ class Written:
 
 
 def write(given: Sequence[tuple[Any, ...]], slot: int = 0, tripping: Collection[int] = ()) -> Written:
-    """Write attempts and outcomes in one transaction; each is what a `Report` is made of.
+    """Write attempts and outcomes in one transaction, given as they came; each is what a `Report` is made of.
 
     An outcome that came after another engine's changes nothing; its attempt is kept, marked superseded. `slot` is the
     engine's, for its totals; `tripping` are webhooks of which too much failed lately.
@@ -246,14 +246,16 @@ def write(given: Sequence[tuple[Any, ...]], slot: int = 0, tripping: Collection[
     if not given:
         return Written(0)
     written_at = now()
+    arrived = list(map(Report._make, given))
     # In the order in which whoever pauses or cancels locks them too.
-    reports = sorted(map(Report._make, given), key=itemgetter(0))
+    reports = sorted(arrived, key=itemgetter(0))
     with transaction.atomic():
         # Webhooks before deliveries, as the verbs lock them.
         locked = _lock_webhooks(reports, written_at)
         how = _write_postgresql if sql.vendor() == "postgresql" else _write_sqlite
         counted = how(reports, written_at)
-        own = [one for one in reports if one.id in counted]
+        # How an endpoint does is told by what came last.
+        own = [one for one in arrived if one.id in counted]
         written = Written(len(counted))
         _note_health(locked, own, written_at, tripping, written)
         tally.add(((one.organisation_id, one.webhook_id, one.ok, one.duration_ms) for one in own), slot, written_at)

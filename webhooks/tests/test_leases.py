@@ -154,6 +154,29 @@ def test_an_outcome_is_not_written_for_another_delivery_that_got_its_number(acme
     assert record.write([judged(one, 200)]).counted == 1
 
 
+def test_what_a_frozen_engine_puts_off_is_not_what_another_has_tried_meanwhile(acme: Cast, webhook: Webhook) -> None:
+    say(acme, "one")
+    (one,) = read(webhook)
+    due.put_off(one.id, one.attempt_count, now() + timedelta(hours=1))
+    assert only(webhook).outstanding.next_attempt_at > now() + timedelta(minutes=59)
+    assert record.write([judged(one, 500)]).counted == 1
+    later = only(webhook).outstanding.next_attempt_at
+    due.put_off(one.id, one.attempt_count, now() + timedelta(hours=1))
+    assert only(webhook).outstanding.next_attempt_at == later
+
+
+@pytest.mark.parametrize(("statuses", "failures"), [((500, 200), 0), ((200, 500), 1)])
+def test_how_an_endpoint_does_is_told_by_what_came_last(
+    acme: Cast, webhook: Webhook, statuses: tuple[int, int], failures: int
+) -> None:
+    say(acme, "one", "two")
+    one, two = read(webhook)
+    # The second began later and ended first.
+    record.write([judged(two, statuses[0]), judged(one, statuses[1])])
+    webhook.refresh_from_db()
+    assert webhook.consecutive_failures == failures
+
+
 def test_success_of_a_request_that_was_under_way_at_a_pause_counts(acme: Cast, webhook: Webhook) -> None:
     say(acme, "one")
     (one,) = read(webhook)
