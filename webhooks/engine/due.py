@@ -177,25 +177,24 @@ def _load_postgresql(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...
     given, parameters = sql.rows_of(
         "wanted", columns, [(part.webhook_id, part.quota, f"{part.after[0]}+00", part.after[1]) for part in wanted]
     )
-    one = (
-        _DUE.replace("{webhook_id}", "wanted.webhook_id")
-        .replace("{quota}", "wanted.quota")
-        .replace("{after_at}", "wanted.after_at")
-        .replace("{after_id}", "wanted.after_id")
-        .replace("{moment}", "CAST(%s AS timestamptz)")
-        # All at once, for which the server makes one table.
-        .replace("{not_held}", "d.delivery_id NOT IN (SELECT unnest(%s::bigint[]))")
-    )
+    # What is held all at once, for which the server makes one table.
+    one = due.replace("{not_held}", "d.delivery_id NOT IN (SELECT unnest(%s::bigint[]))")
+    for name in ("webhook_id", "quota", "after_at", "after_id"):
+        one = one.replace(f"{{{name}}}", f"wanted.{name}")
+    moments = [moment] * one.count("{moment}")
+    one = one.replace("{moment}", "CAST(%s AS timestamptz)")
     statement = given + _WITH_EVENT.replace("{due}", f"wanted CROSS JOIN LATERAL ({one}) AS due")
     held = sql.numbers(pk for part in wanted for pk in part.held)
-    return sql.run_in_order(_whole(statement), [*parameters, moment, held])
+    return sql.run_in_order(_whole(statement), [*parameters, *moments, held])
 
 
-def _load_sqlite(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...]]:
+def _load_sqlite(wanted: Sequence[Part], due: str, moment: Any) -> list[tuple[Any, ...]]:
     if len(wanted) > PARTS_SQLITE:
-        return _load_sqlite(wanted[:PARTS_SQLITE], moment) + _load_sqlite(wanted[PARTS_SQLITE:], moment)
+        return _load_sqlite(wanted[:PARTS_SQLITE], due, moment) + _load_sqlite(wanted[PARTS_SQLITE:], due, moment)
     # Each webhook's own: SQLite makes a table of them for each webhook.
-    one = _DUE.replace("{not_held}", "d.delivery_id NOT IN (SELECT value FROM json_each(%s))")
+    one = due.replace("{not_held}", "d.delivery_id NOT IN (SELECT value FROM json_each(%s))")
+    # Of which, and until when, is said once for each place where rows are looked for.
+    places = one.count("{moment}")
     for name in ("webhook_id", "moment", "after_at", "after_id", "quota"):
         one = one.replace(f"{{{name}}}", "%s")
     parameters: list[Any] = []
@@ -259,7 +258,10 @@ def _body(
         return None, ""
 
 
-def put_off(delivery_id: int, until: datetime) -> None:
-    """Make a delivery due later without counting an attempt."""
-    statement = "UPDATE {outstanding} SET next_attempt_at = %s WHERE delivery_id = %s AND next_attempt_at IS NOT NULL"
-    sql.run_in_order(statement, [sql.moment(until), delivery_id])
+def put_off(delivery_id: int, attempt_count: int, until: datetime) -> None:
+    """Make a delivery due later without counting an attempt, unless somebody has counted one meanwhile."""
+    statement = """
+        UPDATE {outstanding} SET next_attempt_at = %s
+        WHERE delivery_id = %s AND attempt_count = %s AND next_attempt_at IS NOT NULL
+    """
+    sql.run_in_order(statement, [sql.moment(until), delivery_id, attempt_count])

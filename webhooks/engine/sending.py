@@ -147,6 +147,10 @@ class Sender:
 
     def send(self, sending: Sending) -> None:
         """Start a request, or have it wait for the token that its endpoint asks for."""
+        if not self.serving.leases.stands(sending.delivery.webhook_id, time.monotonic()):
+            # After the wait for a token it may be another engine's.
+            self.drop(sending)
+            return
         authentication = sending.endpoint.authentication
         line = self.tokens.line(authentication)
         if line is None and authentication.asks is not None:
@@ -186,13 +190,18 @@ class Sender:
     def put_off(self, sending: Sending) -> None:
         """What goes wrong on our side is not the endpoint's: it uses up no attempt and is looked at again later."""
         delivery = sending.delivery
-        self.ended(sending)
         facts = {"delivery": delivery.id}
         log.error("delivery could not be handled", exc_info=sys.exception() is not None, extra={"facts": facts})
+        due.put_off(delivery.id, delivery.attempt_count, now() + OUR_FAULT)
+        self.drop(sending)
+
+    def drop(self, sending: Sending) -> None:
+        """Forget one that was not sent: it stays due as the database has it."""
+        delivery = sending.delivery
+        self.ended(sending)
         lane = self.serving.lanes[delivery.webhook_id]
         lane.left(delivery)
         lane.release(delivery)
-        due.put_off(delivery.id, now() + OUR_FAULT)
         lane.held.discard(delivery.id)
         lane.forget_followers(delivery)
 

@@ -128,7 +128,7 @@ def write(reports: list[tuple[Any, ...]], slot: int, tripping: set[int]) -> Writ
             middle = len(reports) // 2
             first = write(reports[:middle], slot, tripping)
             return first.merged(write(reports[middle:], slot, tripping))
-        delivery_id = reports[0][0]
-        log.exception("outcome could not be written", extra={"facts": {"delivery": delivery_id}})
-        due.put_off(delivery_id, now() + OUR_FAULT)
+        report = record.Report._make(reports[0])
+        log.exception("outcome could not be written", extra={"facts": {"delivery": report.id}})
+        due.put_off(report.id, report.number - 1, now() + OUR_FAULT)
         return Written(0)

@@ -164,6 +164,47 @@ def test_without_a_token_the_attempt_has_failed(
     assert try_webhook(webhook=webhook, actor=SYSTEM, event="payment").error == "auth"
 
 
+def test_what_waited_for_a_token_while_the_lease_ended_is_left_to_another_engine(
+    acme: Cast, endpoint: Endpoint, authority: Endpoint
+) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url, authentication=oauth2(authority))
+    say(acme)
+    with running_drain() as drain:
+        drain.look()
+        drain.sender.start()
+        assert drain.sender.parked
+        # As after it was frozen for longer than the lease lasts.
+        drain.serving.leases.give_up([webhook.pk])
+        while drain.sender.parked:
+            drain.collect(0.01)
+        assert not drain.sender.under_way
+        assert drain.serving.lanes[webhook.pk].in_flight == 0
+    assert (endpoint.asked, only(webhook).attempt_count) == ([], 0)
+    deliver()
+    assert (len(endpoint.asked), only(webhook).state) == (1, "delivered")
+
+
+def test_secrets_that_cannot_be_read_stop_nobody_else(
+    acme: Cast, globex: Cast, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine, theirs = (make_webhook(cast, callback_url=f"{endpoint.url}/{cast.key}") for cast in (acme, globex))
+    sealed = Webhook.objects.values_list("secret", flat=True).get(pk=mine.pk)
+    # Sealed with a key that this process does not have, as on the first machine that gets a new one.
+    Webhook.objects.filter(pk=mine.pk).update(secret=Sealed(sealed.replace(key_id_of(sealed), "0" * 8)))
+    for cast in (acme, globex):
+        say(cast, 3)
+    deliver()
+    assert {asked.path.rpartition("/")[2] for asked in endpoint.asked} == {globex.key}
+    assert [Delivery.objects.filter(webhook=theirs, state="delivered").count(), len(endpoint.asked)] == [3, 3]
+    assert Delivery.objects.filter(webhook=mine, state="pending", attempt_count=0).count() == 3
+    mine = Webhook.objects.defer("secret").get(pk=mine.pk)
+    assert (mine.consecutive_failures, mine.breaker_until) == (0, None)
+    assert caplog.text.count("a webhook's settings cannot be read") == 1
+    Webhook.objects.filter(pk=mine.pk).update(secret=Sealed(sealed))
+    deliver()
+    assert Delivery.objects.filter(webhook=mine, state="delivered").count() == 3
+
+
 def test_a_hanging_authority_holds_up_only_its_own_webhook(acme: Cast, endpoint: Endpoint, authority: Endpoint) -> None:
     authority.delay = 1.0
     make_webhook(acme, callback_url=endpoint.url + "/slow", authentication=oauth2(authority))
