@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields
@@ -21,6 +22,8 @@ from webhooks.engine.breaker import Health
 from webhooks.engine.due import Due
 from webhooks.models import Webhook
 from webhooks.payloads import message_id
+
+log = logging.getLogger("webio.deliveries")
 
 USER_AGENT = "Webio/1.0 (+webhooks)"
 #: Seconds for the whole request.
@@ -78,9 +81,14 @@ def signed_headers(signer: Signer, identifier: str, body: bytes, timestamp: int)
 
 def tokens(organisation_ids: Iterable[int]) -> dict[int, str]:
     """The newest x-webio-token of each organisation that has one."""
+    return {owner: row.token for owner, row in _tokens(organisation_ids).items()}
+
+
+def _tokens(organisation_ids: Iterable[int]) -> dict[int, WebioToken]:
+    """The same, still sealed."""
     newest = WebioToken.objects.filter(organisation_id__in=set(organisation_ids)).values("organisation_id")
     rows = WebioToken.objects.filter(pk__in=newest.annotate(newest=Max("id")).values("newest"))
-    return {row.organisation_id: row.token for row in rows}
+    return {row.organisation_id: row for row in rows}
 
 
 #: What an endpoint is made of: all that a webhook's row holds but for what engines write with outcomes.
@@ -100,7 +108,7 @@ WHERE {{chosen}}
 class _Known:
     """An endpoint, the columns it was made of, and when these were last looked at, by `time.monotonic`."""
 
-    endpoint: Endpoint
+    endpoint: Endpoint | None
     version: tuple[Any, ...]
     looked_at: float
 
@@ -111,8 +119,8 @@ class Directory:
     def __init__(self) -> None:
         self._known: dict[int, _Known] = {}
 
-    def endpoints(self, webhook_ids: Iterable[int]) -> dict[int, Endpoint]:
-        """The endpoint of each webhook."""
+    def endpoints(self, webhook_ids: Iterable[int]) -> dict[int, Endpoint | None]:
+        """The endpoint of each webhook, None where it cannot be made."""
         wanted = set(webhook_ids)
         if not wanted:
             return {}
@@ -124,30 +132,39 @@ class Directory:
             rows = sql.run(statement, [sql.moment(now()), sql.numbers(stale)])
             versions = {row[0]: row for row in rows}
             changed = [pk for pk, row in versions.items() if pk not in known or known[pk].version != row]
-            for endpoint in _read(changed) if changed else ():
-                known[endpoint.webhook_id] = _Known(endpoint, versions[endpoint.webhook_id], moment)
+            for pk, endpoint in _read(changed).items() if changed else ():
+                known[pk] = _Known(endpoint, versions[pk], moment)
             for pk in versions:
                 known[pk].looked_at = moment
         return {pk: known[pk].endpoint for pk in wanted}
 
 
-def _read(webhook_ids: Collection[int]) -> list[Endpoint]:
-    """The endpoints of webhooks as they are now."""
+def _read(webhook_ids: Collection[int]) -> dict[int, Endpoint | None]:
+    """The endpoints of webhooks as they are now; None where one cannot be made, as of secrets sealed with a key that
+    this process does not have: those of others can."""
     webhooks = list(Webhook.objects.select_related("organisation").filter(pk__in=webhook_ids))
-    known = tokens(webhook.organisation_id for webhook in webhooks)
-    return [
-        Endpoint(
-            webhook_id=webhook.pk,
-            url=webhook.callback_url,
-            strict=webhook.ordering == Webhook.Ordering.STRICT,
-            active=webhook.state == Webhook.State.ACTIVE and not webhook.organisation.suspended,
-            signer=Signer(signing_secrets(webhook)),
-            headers=together(fixed_headers(webhook, known.get(webhook.organisation_id, ""))),
-            authentication=authentication_of(webhook),
-            certificate=webhook.client_certificate,
-        )
-        for webhook in webhooks
-    ]
+    known = _tokens(webhook.organisation_id for webhook in webhooks)
+    found: dict[int, Endpoint | None] = {}
+    for webhook in webhooks:
+        try:
+            found[webhook.pk] = _endpoint(webhook, known.get(webhook.organisation_id))
+        except Exception:
+            log.exception("a webhook's settings cannot be read", extra={"facts": {"webhook": webhook.pk}})
+            found[webhook.pk] = None
+    return found
+
+
+def _endpoint(webhook: Webhook, token: WebioToken | None) -> Endpoint:
+    return Endpoint(
+        webhook_id=webhook.pk,
+        url=webhook.callback_url,
+        strict=webhook.ordering == Webhook.Ordering.STRICT,
+        active=webhook.state == Webhook.State.ACTIVE and not webhook.organisation.suspended,
+        signer=Signer(signing_secrets(webhook)),
+        headers=together(fixed_headers(webhook, token.token if token is not None else "")),
+        authentication=authentication_of(webhook),
+        certificate=webhook.client_certificate,
+    )
 
 
 def build(delivery: Due, endpoint: Endpoint) -> Request:

@@ -121,14 +121,21 @@ class Sender:
         return min(IN_FLIGHT - self.stream.in_flight, YOUNG - sum(one.under_way for one in rounds))
 
     def start_one(
-        self, turns: list[tuple[int, Lane]], endpoints: dict[int, Endpoint], organisation_id: int, beginning: Round
+        self,
+        turns: list[tuple[int, Lane]],
+        endpoints: dict[int, Endpoint | None],
+        organisation_id: int,
+        beginning: Round,
     ) -> bool:
         """Start one delivery of an organisation; its webhooks take turns. Returns whether it may have another."""
         under_way = self.in_flight.get(organisation_id, 0)
-        while turns and under_way < IN_FLIGHT_PER_ORGANISATION:
+        while turns and under_way < SHARE * (IN_FLIGHT - len(self.under_way)):
             webhook_id, lane = turns.pop()
             endpoint = endpoints[webhook_id]
-            if not endpoint.active:
+            if endpoint is None:
+                # Another engine may be able to, as while keys are changed one machine after the other.
+                self.serving.slow.add(webhook_id)
+            if endpoint is None or not endpoint.active:
                 lane.forget_waiting()
                 continue
             delivery = lane.next()

@@ -17,7 +17,8 @@ class Serving:
         self.place = (0, 1)
         #: Which engine should serve a webhook, of those that are known (`webhooks.engine.due.Wanting`).
         self.homes: dict[int, int] = {}
-        #: Webhooks to be left to others when nothing of theirs is under way any more; those that are slow at the end.
+        #: Webhooks to be left to others when nothing of theirs is under way any more; those that are for the rest of
+        #: the slice: slow at its end, or their settings cannot be read here.
         self.leaving: set[int] = set()
         self.slow: set[int] = set()
         #: A lane has become free whose next ones may not have been read because they waited.

@@ -26,6 +26,7 @@ from django.test import Client
 from conftest import Cast
 from conversations import actions as conversation_actions
 from core.actors import SYSTEM
+from core.encryption import Sealed, key_id_of
 from core.errors import Invalid
 from core.tests.receivers import Behaviour, Received, answer, hang, in_turn, receiver
 from core.trace import tracing
