@@ -24,9 +24,11 @@ from webhooks.engine.writing import Writer
 
 log = logging.getLogger("webio.deliveries")
 
-#: Requests at once, over all webhooks, and at most for one organisation. A webhook's own cap is `Lane.cap`.
+#: Requests at once, over all webhooks. A webhook's own cap is `Lane.cap`.
 IN_FLIGHT = 512
-IN_FLIGHT_PER_ORGANISATION = 384
+#: An organisation may have so many times what is left free under way: one alone has three quarters of all, and however
+#: many have endpoints that never answer, something is left for one more.
+SHARE = 3
 #: Of these at most so many that have begun within so many seconds: what is answered at once needs no more, and more at
 #: once do not fit into the processor's caches. For slower endpoints this lets 16,000 a second begin.
 YOUNG, YOUNG_SECONDS = 64, 0.004

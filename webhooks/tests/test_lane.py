@@ -147,7 +147,6 @@ def test_an_organisation_leaves_room_for_the_others(
     acme: Cast, globex: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sending, "IN_FLIGHT", 8)
-    monkeypatch.setattr(sending, "IN_FLIGHT_PER_ORGANISATION", 6)
     endpoint.delay = 0.3
     for cast in (acme, globex):
         make_webhook(cast, callback_url=endpoint.url)
@@ -189,6 +188,28 @@ def test_only_so_many_begin_at_once_and_the_others_soon_after(
         step(drain)
     assert len(endpoint.asked) == 8
     assert drain.sender.in_flight == {acme.organisation.pk: 0}
+
+
+@pytest.mark.django_db
+def test_organisations_whose_endpoints_never_answer_leave_room_for_another(
+    acme: Cast, globex: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "IN_FLIGHT", 16)
+    endpoint.delay = 1.0
+    for cast in (acme, globex):
+        for number in range(4):
+            make_webhook(cast, callback_url=endpoint.url, name=str(number))
+        for number in range(8):
+            conversation_actions.receive_message(channel=cast.channel, address=f"4477174700{number:02}", body="x")
+    with running_drain() as drain:
+        drain.look()
+        drain.sender.start()
+        under_way = drain.sender.in_flight
+        # Not all sixteen, and nearly equal parts.
+        assert 12 <= sum(under_way.values()) <= 14
+        assert abs(under_way[acme.organisation.pk] - under_way[globex.organisation.pk]) <= 1
+        step(drain)
+    assert len(endpoint.asked) == 64
 
 
 @pytest.mark.django_db
