@@ -21,6 +21,8 @@ RETRY_SHARE = 0.5
 #: Deliveries of a webhook that are read ahead: as many as it can take within so many seconds.
 AHEAD_MOST = 200
 AHEAD_SECONDS = 4.0
+#: Of a rate limit, the share that may start at once after a rest: an engine that is late for a moment makes up for it.
+BURST_SHARE = 0.05
 #: An endpoint keeps up while it answers within this many times its best, plus seconds that are our own.
 KEEPS_UP = 2.0
 OUR_OWN_SECONDS = 0.005
@@ -122,8 +124,10 @@ class Lane:
         if self.rate is None:
             return 0.0
         requests, seconds = self.rate
-        pace = requests / seconds
-        self.allowance = min(max(1.0, pace), self.allowance + (moment - self.reckoned_at) * pace)
+        # What may start at once after a rest, and what is added meanwhile, are together never more than the limit.
+        burst = max(1.0, requests * BURST_SHARE)
+        pace = (requests + 1.0 - burst) / seconds
+        self.allowance = min(burst, self.allowance + (moment - self.reckoned_at) * pace)
         self.reckoned_at = moment
         return max(0.0, (1.0 - self.allowance) / pace)
 

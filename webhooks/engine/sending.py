@@ -222,9 +222,12 @@ class Sender:
                 continue
             sending = cast("Sending", token)
             authentication = sending.endpoint.authentication
+            lane = self.serving.lanes[sending.delivery.webhook_id]
             if outcome.status == 401 and authentication.asks is not None and not sending.renewed:
                 # The token may have been taken back before its time: once with a new one.
                 sending.renewed = True
+                # A request more, of those that its rate lets through.
+                lane.allowance -= 1.0
                 self.tokens.drop(authentication)
                 self.send(sending)
                 continue
