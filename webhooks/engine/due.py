@@ -66,8 +66,8 @@ COLUMNS = """
 #: Due deliveries of one webhook after a place in their order, but for those whose lane has a head that is due later.
 _DUE = f"""
 SELECT d.*, {BEHIND} AS behind
-FROM {{outstanding}} AS d
-WHERE d.webhook_id = {{webhook_id}} AND d.next_attempt_at <= {{moment}}
+FROM {{rows}} AS d
+WHERE d.webhook_id = {{webhook_id}} AND d.next_attempt_at <= {{moment}} {{kind}}
   AND (d.next_attempt_at, d.delivery_id) > ({{after_at}}, {{after_id}}) AND {{not_held}}
   AND (
       SELECT b.next_attempt_at FROM {{outstanding}} AS b
@@ -78,6 +78,14 @@ WHERE d.webhook_id = {{webhook_id}} AND d.next_attempt_at <= {{moment}}
 ORDER BY d.next_attempt_at, d.delivery_id
 LIMIT {{quota}}
 """
+
+#: First attempts alone, among the oldest of all: no index tells them from retries.
+AMONG = 2000
+_OLDEST = f"""(
+    SELECT * FROM {{outstanding}} WHERE webhook_id = {{webhook_id}} AND next_attempt_at <= {{moment}}
+    ORDER BY next_attempt_at, delivery_id LIMIT {AMONG}
+)"""
+_FIRST_ATTEMPTS = "AND d.attempt_count = 0"
 
 _WITH_EVENT = f"""
 SELECT {COLUMNS} FROM {{due}} {{events}}
@@ -156,12 +164,14 @@ def _list(document: Any) -> list[float] | None:
 
 
 class Part(NamedTuple):
-    """What to read of one webhook: at most so many after a place in their order, but for those at hand."""
+    """What to read of one webhook: at most so many after a place in their order, but for those at hand. Without
+    `retries` only first attempts, of the oldest `AMONG` of all."""
 
     webhook_id: int
     quota: int
     after: tuple[str, int] = START
     held: Collection[int] = ()
+    retries: bool = True
 
 
 def load(wanted: Sequence[Part]) -> list[tuple[Any, ...]]:
@@ -169,10 +179,15 @@ def load(wanted: Sequence[Part]) -> list[tuple[Any, ...]]:
     if not wanted:
         return []
     read = _load_postgresql if sql.vendor() == "postgresql" else _load_sqlite
-    return ready(read(wanted, sql.moment(now())))
+    moment, rows = sql.moment(now()), []
+    for retries in (True, False):
+        if parts := [part for part in wanted if part.retries == retries]:
+            due = _DUE.replace("{rows}", "{outstanding}" if retries else _OLDEST)
+            rows += read(parts, due.replace("{kind}", "" if retries else _FIRST_ATTEMPTS), moment)
+    return ready(rows)
 
 
-def _load_postgresql(wanted: Sequence[Part], moment: Any) -> list[tuple[Any, ...]]:
+def _load_postgresql(wanted: Sequence[Part], due: str, moment: Any) -> list[tuple[Any, ...]]:
     columns = {"webhook_id": "bigint", "quota": "integer", "after_at": "timestamptz", "after_id": "bigint"}
     given, parameters = sql.rows_of(
         "wanted", columns, [(part.webhook_id, part.quota, f"{part.after[0]}+00", part.after[1]) for part in wanted]
@@ -199,7 +214,7 @@ def _load_sqlite(wanted: Sequence[Part], due: str, moment: Any) -> list[tuple[An
         one = one.replace(f"{{{name}}}", "%s")
     parameters: list[Any] = []
     for part in wanted:
-        parameters += [part.webhook_id, moment, *part.after, sql.numbers(part.held), part.quota]
+        parameters += [part.webhook_id, moment] * places + [*part.after, sql.numbers(part.held), part.quota]
     parts = " UNION ALL ".join([f"SELECT * FROM ({one})"] * len(wanted))
     return sql.run(_whole(_WITH_EVENT.replace("{due}", f"({parts}) AS due")), parameters)
 

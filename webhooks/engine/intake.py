@@ -180,8 +180,7 @@ class Intake:
                 quotas[webhook_id] = lane.quota()
             room = quotas[webhook_id] > 0 and waiting.get(one.organisation_id, 0) < AHEAD // 4
             if takes[webhook_id] and room and self.serving.follows(one):
-                lane.held.add(one.id)
-                lane.waiting.append(one)
+                lane.take(one)
                 self.taken.add(one.id)
                 quotas[webhook_id] -= 1
                 waiting[one.organisation_id] = waiting.get(one.organisation_id, 0) + 1
@@ -233,10 +232,12 @@ class Intake:
         wanted = []
         for webhook_id, quota in quotas:
             lane = lanes[webhook_id]
-            if moment - lane.rewound_at >= REWIND_SECONDS:
+            retries = lane.room_for_retries() > 0
+            if not retries or moment - lane.rewound_at >= REWIND_SECONDS:
                 lane.rewind()
             lane.reading = True
-            wanted.append(due.Part(webhook_id, quota, lane.after, list(lane.held)))
+            wanted.append(due.Part(webhook_id, quota, lane.after, list(lane.held), retries))
+        firsts = {part.webhook_id for part in wanted if not part.retries}
         found = dict.fromkeys((webhook_id for webhook_id, _quota in quotas), 0)
         passed: set[int] = set()
         self.taken, self.further = set(), self.further - found.keys()
@@ -252,8 +253,7 @@ class Intake:
             lane.after = one.place
             # One whose predecessor is due later, after a pause or a jump of the clock, is read again after that.
             if serving.follows(one):
-                lane.held.add(one.id)
-                lane.waiting.append(one)
+                lane.take(one)
                 lane.loaded = True
                 if self.glancing:
                     self.loaded.add(one.id)
@@ -261,7 +261,10 @@ class Intake:
                 passed.add(one.webhook_id)
         for webhook_id, quota in quotas:
             lanes[webhook_id].backlog = found[webhook_id] >= quota
-            if found[webhook_id] < quota:
+            if webhook_id in firsts:
+                # There are retries, which are read when there is room for them.
+                lanes[webhook_id].rewind()
+            elif found[webhook_id] < quota:
                 lanes[webhook_id].rewind()
                 lanes[webhook_id].more = webhook_id in passed or webhook_id in self.further
 

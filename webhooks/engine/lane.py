@@ -43,7 +43,10 @@ class Lane:
     settled: bool = False
     waiting: deque[Due] = field(default_factory=deque)
     in_flight: int = 0
+    #: How many of both are retries, and whether the latest to start was one.
+    retries_waiting: int = 0
     retries_in_flight: int = 0
+    retried: bool = False
     #: How many may be under way: grows while the endpoint keeps up, halves when it does not answer.
     cap: float = CAP_START
     #: The cap kept more from being under way when the latest began.
@@ -96,13 +99,25 @@ class Lane:
             idle = WINDOW_SECONDS if wanting.idle_seconds is None else wanting.idle_seconds
             self.allowance, self.reckoned_at = 0.0, time.monotonic() - idle
 
+    def take(self, delivery: Due) -> None:
+        """Have a delivery wait until it may start."""
+        self.held.add(delivery.id)
+        self.waiting.append(delivery)
+        self.retries_waiting += delivery.attempt_count > 0
+
     def quota(self) -> int:
-        """How many more to read: what can start soon, but for what is held."""
-        return self.soon() - len(self.waiting) - self.in_flight
+        """How many more to read: what can start soon, but for what is held. Retries that are more than half of it take
+        no room from first attempts."""
+        return self.soon() - len(self.waiting) - self.in_flight + max(0, -self.room_for_retries())
+
+    def room_for_retries(self) -> int:
+        """How many more retries to read: half of what can start soon, but for those held. Below zero with more."""
+        half = max(1, int(self.soon() * RETRY_SHARE))
+        return half - self.retries_waiting - self.retries_in_flight
 
     def starving(self) -> bool:
-        """Half of what can start soon is not even read."""
-        return self.more and 2 * self.quota() > self.soon()
+        """Half of what can start soon is not even read, and it is not known to be retries that have no room."""
+        return self.more and self.room_for_retries() > 0 and 2 * self.quota() > self.soon()
 
     def soon(self, seconds: float = AHEAD_SECONDS) -> int:
         """How many can start within so many seconds."""
@@ -133,11 +148,17 @@ class Lane:
 
     def next(self) -> Due | None:
         """Take out the next delivery that may start: not behind one of its conversation; retries leave room for first
-        attempts."""
-        room_for_retry = self.retries_in_flight < max(1, int(self.cap * RETRY_SHARE))
+        attempts, and take turns with them where there is room for one request only."""
+        if self.retries_in_flight >= max(1, int(self.cap * RETRY_SHARE)):
+            return self._next(room_for_retry=False)
+        if self.retried and self.retries_waiting and (self.probing or self.cap < 2.0):
+            return self._next(room_for_retry=False) or self._next(room_for_retry=True)
+        return self._next(room_for_retry=True)
+
+    def _next(self, *, room_for_retry: bool) -> Due | None:
         first = self.waiting[0] if self.waiting else None
         if first is None or (first.lane not in self.busy and (room_for_retry or not first.attempt_count)):
-            return self.waiting.popleft() if first else None
+            return self._taken_out(self.waiting.popleft()) if first else None
         behind: list[Due] = []
         found = None
         passed: set[int] = set()
@@ -151,14 +172,19 @@ class Lane:
             if delivery.lane is not None and delivery.blocks:
                 passed.add(delivery.lane)
         self.waiting.extendleft(reversed(behind))
-        return found
+        return self._taken_out(found) if found else None
+
+    def _taken_out(self, delivery: Due) -> Due:
+        self.retries_waiting -= delivery.attempt_count > 0
+        return delivery
 
     def started(self, delivery: Due) -> None:
         """A request began."""
         self.in_flight += 1
         self.full = not self.open()
         self.allowance -= 1.0
-        if delivery.attempt_count:
+        self.retried = delivery.attempt_count > 0
+        if self.retried:
             self.retries_in_flight += 1
         if delivery.lane is not None:
             self.busy.add(delivery.lane)
@@ -219,6 +245,7 @@ class Lane:
         """Drop what has not started: it is still due, and read again by whoever may send it."""
         self.held.difference_update(one.id for one in self.waiting)
         self.waiting.clear()
+        self.retries_waiting = 0
         self.rewind()
 
     def forget_followers(self, delivery: Due) -> None:
@@ -226,5 +253,6 @@ class Lane:
         followers = {one.id for one in self.waiting if delivery.lane is not None and one.lane == delivery.lane}
         if followers:
             self.waiting = deque(one for one in self.waiting if one.id not in followers)
+            self.retries_waiting = sum(one.attempt_count > 0 for one in self.waiting)
             self.held -= followers
         self.rewind()

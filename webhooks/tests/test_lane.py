@@ -9,12 +9,14 @@ import pytest
 
 from conftest import Cast
 from conversations import actions as conversation_actions
+from core.clock import now
 from core.outbound import Outcome
+from webhooks.engine import lane as lanes
 from webhooks.engine import sending
 from webhooks.engine.due import Due, Wanting
 from webhooks.engine.lane import CAP_MOST, CAP_START, Lane
-from webhooks.models import EngineTotal, Tally, Webhook
-from webhooks.tests.conftest import make_webhook
+from webhooks.models import Attempt, Delivery, EngineTotal, Tally, Webhook
+from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver, running_drain, step
 
@@ -85,6 +87,63 @@ def test_retries_leave_room_for_first_attempts() -> None:
         started.append(one.id)
     assert started == [0, 1, 2, 3, 99]
     assert len(lane.waiting) == 16
+
+
+def test_retries_that_wait_take_no_more_than_half_of_what_is_read() -> None:
+    lane = Lane(more=True)
+    for number in range(CAP_START):
+        lane.take(due(number, attempts=1))
+    assert (lane.quota(), lane.room_for_retries()) == (CAP_START // 2, -CAP_START // 2)
+    for number in range(CAP_START // 2):
+        lane.take(due(100 + number))
+    assert lane.quota() == 0
+    one = lane.next()
+    assert one is not None
+    lane.started(one)
+    assert lane.room_for_retries() == -CAP_START // 2
+    lane.left(one)
+    assert lane.room_for_retries() == 1 - CAP_START // 2
+    lane.forget_waiting()
+    assert (lane.quota(), lane.room_for_retries()) == (CAP_START, CAP_START // 2)
+
+
+@pytest.mark.parametrize("probing", [True, False])
+def test_where_one_is_under_way_at_a_time_retries_and_first_attempts_take_turns(probing: bool) -> None:
+    lane = Lane(cap=1.0, probing=probing)
+    for number in range(3):
+        lane.take(due(number, attempts=1))
+    for number in range(3, 5):
+        lane.take(due(number))
+    started = []
+    while (one := lane.next()) is not None:
+        lane.started(one)
+        lane.left(one)
+        started.append(one.id)
+    assert started == [0, 3, 1, 4, 2]
+    assert (lane.retries_waiting, lane.retries_in_flight) == (0, 0)
+
+
+@pytest.mark.django_db
+def test_a_new_event_does_not_wait_until_all_retries_are_made(
+    acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "AHEAD_MOST", CAP_START)
+    endpoint.delay = 0.05
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    make_delivery(acme, webhook, state="failed")
+    old = [make_delivery(acme, webhook, attempt_count=1).pk for _ in range(60)]
+    # Found by reading, not taken as it was made.
+    waiting = make_delivery(acme, webhook, next_attempt_at=now())
+    with running_drain() as drain:
+        drain.look()
+        drain.sender.start()
+        conversation_actions.receive_message(channel=acme.channel, address="447717470000", body="new")
+        step(drain)
+    assert len(endpoint.asked) == 62
+    first = Attempt.objects.order_by("attempted_at").values_list("delivery", flat=True)
+    fresh = Delivery.objects.latest("id")
+    order = list(first)
+    assert max(order.index(waiting.pk), order.index(fresh.pk)) < len(old) / 2
 
 
 def test_conversations_take_turns_but_never_overtake_themselves() -> None:
@@ -171,6 +230,28 @@ def test_an_organisation_leaves_room_for_the_others(
 
 
 @pytest.mark.django_db
+def test_organisations_whose_endpoints_never_answer_leave_room_for_another(
+    acme: Cast, globex: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "IN_FLIGHT", 16)
+    endpoint.delay = 1.0
+    for cast in (acme, globex):
+        for number in range(4):
+            make_webhook(cast, callback_url=endpoint.url, name=str(number))
+        for number in range(8):
+            conversation_actions.receive_message(channel=cast.channel, address=f"4477174700{number:02}", body="x")
+    with running_drain() as drain:
+        drain.look()
+        drain.sender.start()
+        under_way = drain.sender.in_flight
+        # Not all sixteen, and nearly equal parts.
+        assert 12 <= sum(under_way.values()) <= 14
+        assert abs(under_way[acme.organisation.pk] - under_way[globex.organisation.pk]) <= 1
+        step(drain)
+    assert len(endpoint.asked) == 64
+
+
+@pytest.mark.django_db
 def test_only_so_many_begin_at_once_and_the_others_soon_after(
     acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,28 +275,6 @@ def test_only_so_many_begin_at_once_and_the_others_soon_after(
         step(drain)
     assert len(endpoint.asked) == 8
     assert drain.sender.in_flight == {acme.organisation.pk: 0}
-
-
-@pytest.mark.django_db
-def test_organisations_whose_endpoints_never_answer_leave_room_for_another(
-    acme: Cast, globex: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sending, "IN_FLIGHT", 16)
-    endpoint.delay = 1.0
-    for cast in (acme, globex):
-        for number in range(4):
-            make_webhook(cast, callback_url=endpoint.url, name=str(number))
-        for number in range(8):
-            conversation_actions.receive_message(channel=cast.channel, address=f"4477174700{number:02}", body="x")
-    with running_drain() as drain:
-        drain.look()
-        drain.sender.start()
-        under_way = drain.sender.in_flight
-        # Not all sixteen, and nearly equal parts.
-        assert 12 <= sum(under_way.values()) <= 14
-        assert abs(under_way[acme.organisation.pk] - under_way[globex.organisation.pk]) <= 1
-        step(drain)
-    assert len(endpoint.asked) == 64
 
 
 @pytest.mark.django_db
