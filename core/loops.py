@@ -23,6 +23,7 @@ from datetime import datetime, timedelta
 from django.db import close_old_connections
 from django.db.models import Max, Q
 from django_q.brokers import Broker, get_broker
+from django_q.models import Schedule
 from django_q.tasks import async_task
 
 from core.clock import now
@@ -193,6 +194,20 @@ def hold(name: str) -> Iterator[Run | None]:
                 ensure(name)
             elif mine.update(holder="", lease_until=over, queued_until=over + QUEUED):
                 enqueue(LOOPS[name].task, LOOPS[name].cluster)
+                bring_back_schedules()
+
+
+def bring_back_schedules() -> None:
+    """Let schedules be due whose next run is too far ahead: they ran by a clock that was wrong.
+
+    The sweep would see to it, but is one of them. Loops need none.
+    """
+    moment = now()
+    # The kinds of ours: a fixed period.
+    for schedule in Schedule.objects.filter(schedule_type__in=[Schedule.MINUTES, Schedule.HOURLY]):
+        period = schedule.calculate_next_run(moment) - moment
+        if schedule.next_run > moment + 2 * period:
+            Schedule.objects.filter(pk=schedule.pk, next_run=schedule.next_run).update(next_run=moment)
 
 
 def _acquire(name: str) -> Run | None:

@@ -11,7 +11,8 @@ from datetime import timedelta
 
 import pytest
 from django.db import connections
-from django_q.models import OrmQ
+from django_q.models import OrmQ, Schedule
+from django_q.scheduler import scheduler
 
 from core import loops
 from core.clock import held_at, now
@@ -318,3 +319,30 @@ def test_a_start_that_never_happens_has_no_share(slots: list[int], monkeypatch: 
                 assert run.go_on()
                 assert loops.ensure(NAME) == 1
                 assert run.place() == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "minutes", "ahead", "due"),
+    [
+        (Schedule.MINUTES, 1, timedelta(days=10), True),
+        (Schedule.MINUTES, 1, timedelta(minutes=1), False),
+        (Schedule.HOURLY, None, timedelta(hours=3), True),
+        (Schedule.HOURLY, None, timedelta(hours=1), False),
+        (Schedule.ONCE, None, timedelta(days=10), False),
+    ],
+)
+def test_a_schedule_that_ran_by_a_clock_that_was_ahead_runs_after_the_next_slice(
+    slots: list[int], kind: str, minutes: int | None, ahead: timedelta, due: bool
+) -> None:
+    Schedule.objects.all().delete()
+    later = now() + ahead
+    Schedule.objects.create(
+        name="x", func="core.tests.test_loops.turn", schedule_type=kind, minutes=minutes, next_run=later
+    )
+    loops.ensure(NAME)
+    with loops.hold(NAME) as run:
+        assert run is not None
+        assert Schedule.objects.get().next_run == later
+    scheduler()
+    assert (Schedule.objects.get().task is not None) == due
+    assert (Schedule.objects.get().next_run == later) != due
