@@ -13,7 +13,7 @@ from core import loops
 from core.clock import held_at, now
 from webhooks.engine import dispatch
 from webhooks.engine.leases import Leases, ask
-from webhooks.models import Webhook
+from webhooks.models import Delivery, Webhook
 from webhooks.stranded import settle_stranded
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
@@ -74,3 +74,40 @@ def test_what_was_due_is_sent_after_the_next_sweep(acme: Cast, endpoint: Endpoin
         assert settle_stranded() == 1
     deliver(later - HOUR + SOON)
     assert len(endpoint.asked) == 1
+
+
+def test_a_retry_is_made_after_the_next_sweep(acme: Cast, endpoint: Endpoint) -> None:
+    later = now() + 100 * HOUR
+    make_webhook(acme, callback_url=endpoint.url)
+    conversation_actions.receive_message(channel=acme.channel, address="447717472699", body="x")
+    endpoint.status = 500
+    deliver(later)
+    endpoint.status = 200
+    with held_at(later - 100 * HOUR + SOON):
+        assert settle_stranded() == 1
+    deliver(later - 100 * HOUR + SOON)
+    assert (len(endpoint.asked), Delivery.objects.get().state) == (2, "delivered")
+
+
+def test_an_open_breaker_probes_after_the_next_sweep(acme: Cast, endpoint: Endpoint) -> None:
+    later = now() + HOUR
+    make_webhook(acme, callback_url=endpoint.url)
+    Webhook.objects.update(breaker_until=later, breaker_level=8)
+    conversation_actions.receive_message(channel=acme.channel, address="447717472699", body="x")
+    deliver(later - HOUR + SOON)
+    assert endpoint.asked == []
+    with held_at(later - HOUR + SOON):
+        settle_stranded()
+    deliver(later - HOUR + SOON)
+    assert Delivery.objects.get().state == "delivered"
+
+
+def test_a_rate_limit_begins_anew_after_the_next_sweep(acme: Cast, endpoint: Endpoint) -> None:
+    later = now() + HOUR
+    make_webhook(acme, callback_url=endpoint.url, rate_limit={"limit": 1, "per": "second"})
+    Webhook.objects.update(last_success_at=later)
+    conversation_actions.receive_message(channel=acme.channel, address="447717472699", body="x")
+    with held_at(later - HOUR + SOON):
+        settle_stranded()
+    deliver(later - HOUR + SOON)
+    assert Delivery.objects.get().state == "delivered"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from django_q.models import Schedule
 from conftest import Cast
 from conversations.actions import receive_message
 from core.actors import SYSTEM
-from core.clock import now
+from core.clock import held_at, now
 from webhooks import outstanding, tasks
 from webhooks.actions import pause_webhook, resume_webhook
 from webhooks.engine import dispatch
@@ -118,6 +119,47 @@ def test_the_sweep_is_scheduled_once_and_settles(acme: Cast, webhook: Webhook) -
     assert tasks.sweep()["settled"] == 1
 
 
-def test_settling_costs_three_statements(acme: Cast, webhook: Webhook, django_assert_max_num_queries: Any) -> None:
-    with django_assert_max_num_queries(3):
+@pytest.mark.parametrize(
+    ("attempts", "ahead", "due"),
+    [
+        (0, timedelta(minutes=9), False),
+        (0, timedelta(minutes=11), True),
+        (1, timedelta(hours=52), False),
+        (1, timedelta(hours=53), True),
+        (9, timedelta(days=400), True),
+    ],
+)
+def test_what_is_due_later_than_it_can_be_is_due_at_once(
+    acme: Cast, webhook: Webhook, attempts: int, ahead: timedelta, due: bool
+) -> None:
+    moment = now()
+    before = make_delivery(acme, webhook, next_attempt_at=moment + timedelta(minutes=1))
+    delivery = make_delivery(acme, webhook, attempt_count=attempts, next_attempt_at=moment + ahead)
+    make_delivery(acme, webhook, state="failed")
+    with held_at(moment):
+        assert settle_stranded() == due
+    assert Delivery.objects.get(pk=before.pk).next_attempt_at == moment + timedelta(minutes=1)
+    assert Delivery.objects.get(pk=delivery.pk).next_attempt_at == (moment if due else moment + ahead)
+
+
+@pytest.mark.parametrize(
+    ("column", "most"),
+    [
+        ("breaker_until", timedelta(minutes=17.5)),
+        ("failing_since", timedelta(minutes=1)),
+        ("last_failure_at", timedelta(minutes=1)),
+        ("last_success_at", timedelta(minutes=1)),
+    ],
+)
+def test_a_webhooks_time_that_lies_too_far_ahead_is_now(webhook: Webhook, column: str, most: timedelta) -> None:
+    moment = now()
+    for ahead, after in ((most, most), (most + timedelta(seconds=1), timedelta(0))):
+        Webhook.objects.update(**{column: moment + ahead})
+        with held_at(moment):
+            settle_stranded()
+        assert getattr(Webhook.objects.get(), column) == moment + after
+
+
+def test_settling_costs_four_statements(acme: Cast, webhook: Webhook, django_assert_max_num_queries: Any) -> None:
+    with django_assert_max_num_queries(4):
         settle_stranded()
