@@ -1,6 +1,7 @@
 """Webhooks that the platform itself disables: their endpoint has failed for days, or says that it is gone.
 
-Their organisation's owners are mailed: on the way, and when it has happened.
+How long it has failed is the time from the first failed attempt to the latest: who is not tried does not fail. The
+organisation's owners are mailed: on the way, and when it has happened.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from core.actors import SYSTEM
-from core.clock import now
 from organisations.models import Role, User
 from webhooks.actions import disable_webhook
+from webhooks.engine.breaker import FAILURES
 from webhooks.models import Delivery, Webhook
 from webhooks.payloads import local_time
 
@@ -36,11 +37,13 @@ def check() -> int:
 
     Returns how many of these. Runs regularly; can run twice and beside anything: each step is taken, and mailed, once.
     """
-    moment = now()
     limit = timedelta(days=settings.WEBHOOK_DISABLE_AFTER_DAYS)
-    halfway = moment - limit * HALFWAY / 100
-    _start_over(halfway)
-    failing = Q(state=Webhook.State.ACTIVE, failing_since__lte=halfway)
+    halfway = F("failing_since") + limit * HALFWAY / 100
+    healed = Q(failing_since=None) | Q(last_failure_at__lt=halfway)
+    # Even if they fail again since, they have everything before them.
+    Webhook.objects.filter(healed, state=Webhook.State.ACTIVE, failing_told__gt=0).update(failing_told=0)
+    # So many, since a clock that jumps may tell of days after two.
+    failing = Q(state=Webhook.State.ACTIVE, last_failure_at__gte=halfway, consecutive_failures__gte=FAILURES)
     gone = Q(state=Webhook.State.DISABLED, state_reason=GONE)
     found = Webhook.objects.filter(
         failing | gone, archived_at=None, organisation__suspended_at=None, failing_told__lt=DISABLED
@@ -52,7 +55,9 @@ def check() -> int:
                 _mail(webhook, DISABLED, webhook.state_changed_at)
             continue
         assert webhook.failing_since is not None
-        step = max(step for step in STEPS if webhook.failing_since <= moment - limit * step / 100)
+        assert webhook.last_failure_at is not None
+        failed_for = webhook.last_failure_at - webhook.failing_since
+        step = max(step for step in STEPS if failed_for >= limit * step / 100)
         if _take(webhook, step):
             _mail(webhook, step, webhook.failing_since, webhook.failing_since + limit)
             disabled += step == DISABLED
@@ -67,12 +72,6 @@ def disable_gone(webhook_id: int) -> None:
     active = Webhook.objects.filter(pk=webhook_id, state=Webhook.State.ACTIVE, archived_at=None)
     for webhook in active.select_related("organisation"):
         disable_webhook(webhook=webhook, actor=SYSTEM, reason=GONE)
-
-
-def _start_over(halfway: datetime) -> None:
-    """Webhooks that healed, even if they fail again since, have everything before them."""
-    healed = Q(failing_since=None) | Q(failing_since__gt=halfway)
-    Webhook.objects.filter(healed, state=Webhook.State.ACTIVE, failing_told__gt=0).update(failing_told=0)
 
 
 def _take(webhook: Webhook, step: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core import mail
@@ -16,6 +17,7 @@ from organisations.actions import suspend_organisation, unsuspend_organisation
 from organisations.models import AuditEntry, Membership, Role
 from webhooks import tasks
 from webhooks.actions import archive_webhook, enable_webhook, pause_webhook, resume_webhook
+from webhooks.engine.breaker import FAILURES
 from webhooks.failing import check, disable_gone
 from webhooks.models import Delivery, Webhook
 from webhooks.tests.conftest import make_delivery, make_webhook
@@ -26,9 +28,12 @@ from webhooks.tests.test_webhook_verbs_race import at_once
 HOUR = timedelta(hours=1)
 
 
-def failing_for(webhook: Webhook, hours: float) -> None:
-    """Let the first failure have been so long ago."""
-    Webhook.objects.filter(pk=webhook.pk).update(failing_since=now() - timedelta(hours=hours))
+def failing_for(webhook: Webhook, hours: float, failures: int = FAILURES, ago: float = 0.0) -> None:
+    """Let attempts have failed for so long, until so many hours ago."""
+    latest = now() - timedelta(hours=ago)
+    Webhook.objects.filter(pk=webhook.pk).update(
+        failing_since=latest - timedelta(hours=hours), last_failure_at=latest, consecutive_failures=failures
+    )
     webhook.refresh_from_db()
 
 
@@ -49,6 +54,31 @@ def test_each_step_comes_at_its_time(webhook: Webhook, hours: float, told: int, 
     assert len(mail.outbox) == bool(told)
 
 
+@pytest.mark.parametrize(
+    ("hours", "failures", "ago"), [(0.001, FAILURES, 121), (59, FAILURES, 61), (121, FAILURES - 1, 0)]
+)
+def test_only_who_is_tried_and_fails_comes_further(webhook: Webhook, hours: float, failures: int, ago: float) -> None:
+    failing_for(webhook, hours, failures, ago)
+    assert check() == 0
+    webhook.refresh_from_db()
+    assert (webhook.failing_told, webhook.state, mail.outbox) == (0, "active", [])
+
+
+@pytest.mark.parametrize("after", [[], [121], [119, 120]])
+def test_one_bad_moment_and_a_clock_that_jumps_disable_nobody(acme: Cast, endpoint: Endpoint, after: list[int]) -> None:
+    endpoint.status = 500
+    webhook = make_webhook(acme, callback_url=endpoint.url, retry_delays=[1])
+    start = now()
+    for hours in (0, *after):
+        make_delivery(acme, webhook)
+        deliver(start + hours * HOUR)
+    with held_at(start + 200 * HOUR):
+        tasks.sweep()
+    webhook.refresh_from_db()
+    assert webhook.failing_since is not None
+    assert (webhook.state, mail.outbox) == ("active", [])
+
+
 def test_the_days_are_a_setting(webhook: Webhook, settings: Any) -> None:
     settings.WEBHOOK_DISABLE_AFTER_DAYS = 1
     failing_for(webhook, 24.1)
@@ -61,6 +91,7 @@ def test_the_whole_way_takes_three_mails_and_ends_with_what_is_due_held(acme: Ca
     start = now()
     for hours in range(0, 130, 2):
         with held_at(start + hours * HOUR):
+            Webhook.objects.update(last_failure_at=now())
             tasks.sweep()
     assert subjects() == ["Webhook failing: orders", "Webhook failing: orders", "Webhook disabled: orders"]
     webhook.refresh_from_db()
@@ -87,7 +118,9 @@ def test_the_mail_says_what_fails_since_when_how_and_what_to_do(acme: Cast, endp
     assert sent.subject == "Webhook failing: Orders in"
     assert "of Acme keeps failing" in sent.body
     assert "(Europe/Dublin) without a single success" in sent.body
-    assert "it will be disabled at" in sent.body
+    assert webhook.failing_since is not None
+    until = (webhook.failing_since + 120 * HOUR).astimezone(ZoneInfo("Europe/Dublin"))
+    assert f"the first attempt that fails from {until:%Y-%m-%d %H:%M} (Europe/Dublin) on disables it." in sent.body
     assert f"Endpoint: {endpoint.url}\nLast answer: 503\n" in sent.body
     assert "secret" not in sent.body
     assert f"https://webio.example.com/o/acme/integrations/webhooks/{webhook.pk}/" in sent.body
