@@ -121,8 +121,8 @@ def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook
     """Change any of `WIRE_NAMES`: each as `create_webhook` takes it, secrets also as `KEPT`.
 
     A newly wanted event counts from now on; deliveries already made keep their format. Stored secrets do not follow the
-    callback URL to another origin: they are given again, or taken away. Raises `Invalid` by wire name of the field and
-    `TypeError` for a change that is not in the list.
+    callback URL to another origin: they are given again, or taken away. How the endpoint failed does not follow it at
+    all. Raises `Invalid` by wire name of the field and `TypeError` for a change that is not in the list.
     """
     unknown = set(changes) - set(WIRE_NAMES)
     if unknown:
@@ -139,7 +139,7 @@ def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook
         for name in changed:
             setattr(locked, name, values[name])
         if changed:
-            _save(locked, changed)
+            _save(locked, changed + (_begin_afresh(locked) if "callback_url" in changed else []))
         if wanted is not None and wanted != have:
             locked.subscriptions.exclude(event_type__in=wanted).delete()
             _subscribe(locked, [event for event in wanted if event not in have])
@@ -520,6 +520,17 @@ def _start(webhook: Webhook, actor: Actor, expected: Webhook.State) -> Webhook:
 
 
 _STATE_VERBS = {Webhook.State.PAUSED: "webhook.pause", Webhook.State.DISABLED: "webhook.disable"}
+
+
+def _begin_afresh(webhook: Webhook) -> list[str]:
+    """Hold nothing against an endpoint that was never tried: one request probes if the breaker was open.
+
+    Returns the fields to save.
+    """
+    webhook.failing_since, webhook.consecutive_failures, webhook.breaker_until = None, 0, None
+    webhook.breaker_level = min(webhook.breaker_level, 1)
+    wake_engine()
+    return ["failing_since", "consecutive_failures", "breaker_until", "breaker_level"]
 
 
 def _set_state(webhook: Webhook, state: Webhook.State, reason: str) -> None:
