@@ -174,6 +174,23 @@ def what_is_due_is_read_in_its_order_and_no_further_than_asked_for(acme: Cast) -
     assert accesses(plan, "conversations_event") == {("conversations_event_pkey", "id")}
 
 
+def first_attempts_alone_are_read_among_the_oldest(acme: Cast) -> None:
+    webhook = Webhook.objects.get(organisation=acme.organisation)
+    for _ in range(3):
+        say(acme)
+        while dispatch(wanted=[webhook.pk], room=2).events:
+            pass
+        assert due.load([Part(webhook.pk, 1000, retries=False)])
+        send(webhook.pk, ARRIVED)
+    (plan,) = plans("AND d.attempt_count = 0")
+    assert accesses(plan, "webhooks_outstanding") == {
+        ("outstanding_due", "webhook_id"),
+        ("outstanding_lane", "webhook_id"),
+    }
+    # One more, which ends the walk along all that is due.
+    assert (plan.count("Limit"), plan.count("Sort  (")) == (4, 1), plan
+
+
 def outcomes_are_written_by_the_numbers_of_their_deliveries(acme: Cast) -> None:
     webhook = Webhook.objects.get(organisation=acme.organisation)
     for answers in (ARRIVED, ARRIVED), (ARRIVED, no_answer("timeout")):
@@ -194,6 +211,7 @@ def test_all_keep_to_indexes_in_order(acme: Cast) -> None:
     whether_events_wait_is_seen_in_their_order(acme)
     who_has_something_due_is_found_by_one_look_for_each_webhook(acme)
     what_is_due_is_read_in_its_order_and_no_further_than_asked_for(acme)
+    first_attempts_alone_are_read_among_the_oldest(acme)
     outcomes_are_written_by_the_numbers_of_their_deliveries(acme)
 
 
