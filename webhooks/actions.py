@@ -122,7 +122,8 @@ def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook
 
     A newly wanted event counts from now on; deliveries already made keep their format. Stored secrets do not follow the
     callback URL to another origin: they are given again, or taken away. How the endpoint failed does not follow it at
-    all. Raises `Invalid` by wire name of the field and `TypeError` for a change that is not in the list.
+    all. In strict order what is to be repeated already keeps back what comes after it. Raises `Invalid` by wire name of
+    the field and `TypeError` for a change that is not in the list.
     """
     unknown = set(changes) - set(WIRE_NAMES)
     if unknown:
@@ -140,6 +141,8 @@ def update_webhook(*, webhook: Webhook, actor: Actor, **changes: Any) -> Webhook
             setattr(locked, name, values[name])
         if changed:
             _save(locked, changed + (_begin_afresh(locked) if "callback_url" in changed else []))
+        if "ordering" in changed and locked.ordering == Webhook.Ordering.STRICT:
+            outstanding.keep_back(locked)
         if wanted is not None and wanted != have:
             locked.subscriptions.exclude(event_type__in=wanted).delete()
             _subscribe(locked, [event for event in wanted if event not in have])

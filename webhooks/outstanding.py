@@ -113,6 +113,14 @@ def release_all(which: QuerySet[Outstanding]) -> int:
         return released + release(which)
 
 
+def keep_back(webhook: Webhook) -> None:
+    """Let what has been tried and is not finished keep back the next ones of its conversation."""
+    tried = Outstanding.objects.filter(webhook=webhook, lane__isnull=False, blocks=False)
+    with transaction.atomic():
+        for some in _locked(tried):
+            Outstanding.objects.filter(pk__in=some).update(blocks=True)
+
+
 def _move(which: QuerySet[Outstanding], next_attempt_at: datetime | None, state: Delivery.State) -> int:
     with transaction.atomic():
         moved = _locked(which)

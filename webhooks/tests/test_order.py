@@ -19,11 +19,12 @@ from conversations.models import Event, Undispatched
 from core.actors import SYSTEM
 from core.clock import held_at, now
 from core.tests.receivers import Received, answer, hang, raw, receiver
-from webhooks.actions import pause_webhook, resume_webhook
+from webhooks.actions import pause_webhook, resume_webhook, update_webhook
 from webhooks.engine.drain import Drain
 from webhooks.engine.leases import Leases
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
+from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver
 
 pytestmark = pytest.mark.django_db
@@ -194,6 +195,29 @@ def say(cast: Cast, address: str, body: str) -> int:
     message = conversation_actions.receive_message(channel=cast.channel, address=address, body=body)
     assert message.conversation_id is not None
     return message.conversation_id
+
+
+def test_what_is_to_be_repeated_keeps_back_what_comes_after_a_change_to_strict_order(
+    acme: Cast, endpoint: Endpoint
+) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url, ordering="first")
+
+    def say(text: str) -> None:
+        conversation_actions.receive_message(channel=acme.channel, address=acme.contact.address, body=text)
+
+    def texts() -> list[str]:
+        return [orjson.loads(asked.body)["body"] for asked in endpoint.asked]
+
+    endpoint.status = 500
+    say("one")
+    deliver()
+    update_webhook(webhook=webhook, actor=SYSTEM, ordering="strict")
+    endpoint.status = 200
+    say("two")
+    deliver()
+    assert texts() == ["one"]
+    deliver(now() + timedelta(minutes=1))
+    assert texts() == ["one", "one", "two"]
 
 
 @pytest.mark.parametrize("ordering", ["first", "strict"])
