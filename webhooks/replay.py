@@ -94,7 +94,10 @@ def cancel_replay(*, replay: Replay, actor: Actor) -> Replay:
 
 
 def chosen(replay: Replay) -> models.QuerySet[Delivery]:
-    """The deliveries a replay repeats: of each event its newest, if that is what was asked for."""
+    """The deliveries a replay repeats: of each event its newest, if that is what was asked for.
+
+    Only what had ended when the replay was begun: what ends meanwhile was not counted, whoever had it sent.
+    """
     # As an expression, so that SQLite does not look through all the webhook's deliveries with a higher id.
     newer = Delivery.objects.alias(number=models.F("pk") + 0).filter(
         webhook_id=models.OuterRef("webhook_id"), event_id=models.OuterRef("event_id"), number__gt=models.OuterRef("pk")
@@ -104,6 +107,7 @@ def chosen(replay: Replay) -> models.QuerySet[Delivery]:
         in_states(replay.states or STATES),
         webhook_id=replay.webhook_id,
         event__created_at__lt=replay.until,
+        finished_at__lte=replay.created_at,
     )
     if replay.events:
         rows = rows.filter(event_type__in=replay.events)

@@ -77,7 +77,7 @@ class TestChoosing:
     ) -> None:
         [first] = past(acme, webhook, 1)
         again = resend_delivery(delivery=first, actor=SYSTEM)
-        Delivery.objects.filter(pk=again.pk).update(state=newest)
+        Delivery.objects.filter(pk=again.pk).update(state=newest, finished_at=now())
         assert preview_replay(webhook=webhook, states=states) == found
         assert work_off(begin(webhook, states=states)).made == found
 
@@ -113,6 +113,20 @@ class TestChoosing:
         replay = begin(webhook, until=now() + timedelta(days=1))
         past(acme, webhook, 2)
         resend_delivery(delivery=rows[1], actor=SYSTEM)
+        assert work_off(replay).made == 2
+        assert [row.event_id for row in replayed(webhook)] == [rows[0].event_id, rows[2].event_id]
+
+    @pytest.mark.parametrize("states", [[], ["delivered"], ["failed"]])
+    @pytest.mark.parametrize("end", ["delivered", "failed", "cancelled"])
+    def test_what_ends_meanwhile_is_not_part_of_it(
+        self, acme: Cast, webhook: Webhook, states: list[str], end: str
+    ) -> None:
+        rows = past(acme, webhook, 4, state=(states or ["delivered"])[0])
+        pending = resend_delivery(delivery=rows[3], actor=SYSTEM)
+        replay = begin(webhook, states=states)
+        assert replay.total == 3
+        resent = resend_delivery(delivery=rows[1], actor=SYSTEM)
+        finish(Delivery.objects.filter(pk__in=[pending.pk, resent.pk]), state=end)
         assert work_off(replay).made == 2
         assert [row.event_id for row in replayed(webhook)] == [rows[0].event_id, rows[2].event_id]
 

@@ -21,11 +21,12 @@ BEGIN = """
 import django
 django.setup()
 from core.actors import SYSTEM
+from core.clock import now
 from webhooks.engine.dispatch import dispatch
 from webhooks.models import Delivery, Outstanding, Webhook
 from webhooks.replay import start_replay
 dispatch()
-Delivery.objects.update(state="failed")
+Delivery.objects.update(state="failed", finished_at=now())
 Outstanding.objects.all().delete()
 start_replay(webhook=Webhook.objects.get(name="0"), actor=SYSTEM, rate=200)
 """
