@@ -9,7 +9,7 @@ from dataclasses import replace
 from core.clock import now
 from core.outbound import Outcome, Request, fetch, header_line, no_answer
 from core.signing import Signer
-from webhooks.endpoint_auth import authorization_now
+from webhooks.endpoint_auth import Authentication, Tokens, authentication_of
 from webhooks.engine.outgoing import fixed_headers, signed_headers, signing_secrets, tokens
 from webhooks.models import Webhook
 
@@ -41,20 +41,39 @@ def single_request(
     return Request(method, url, headers, body, deadline)
 
 
+_tokens = Tokens()
+
+
 def send_single(webhook: Webhook, request: Request) -> Outcome:
-    """Make the request with what the webhook's kind of authentication adds to it. Blocks up to its deadline."""
-    began = time.monotonic()
-    outcome = no_answer("auth")
-    for anew in (False, True):
-        line = authorization_now(webhook, anew=anew)
-        if line is None:
-            return no_answer("auth")
-        headers = [*request.headers, line] if line else request.headers
-        left = max(0.1, request.deadline - (time.monotonic() - began))
-        outcome = fetch(replace(request, headers=headers, deadline=left, certificate=webhook.client_certificate))
-        if outcome.status != 401 or webhook.auth_kind != Webhook.Auth.OAUTH2:
-            break
+    """Make the request with what the webhook's kind of authentication adds to it.
+
+    Blocks up to its deadline, which covers a token that has to be asked for, and a new one with a second try after a
+    401.
+    """
+    ends_at = time.monotonic() + request.deadline
+    request = replace(request, certificate=webhook.client_certificate)
+    authentication = authentication_of(webhook)
+    outcome = _send(request, authentication, ends_at)
+    if outcome.status == 401 and authentication.asks is not None:
+        _tokens.drop(authentication)
+        outcome = _send(request, authentication, ends_at)
     return outcome
+
+
+def _send(request: Request, authentication: Authentication, ends_at: float) -> Outcome:
+    line, asks = _tokens.line(authentication), authentication.asks
+    if line is None and asks is not None:
+        answer = fetch(replace(asks, deadline=min(asks.deadline, _left(ends_at))))
+        line = _tokens.line(authentication) if _tokens.take(authentication, answer) else None
+    if line is None:
+        return no_answer("auth")
+    headers = [*request.headers, line] if line else request.headers
+    return fetch(replace(request, headers=headers, deadline=_left(ends_at)))
+
+
+def _left(ends_at: float) -> float:
+    """Seconds until then, and libcurl's least when they are over."""
+    return max(0.001, ends_at - time.monotonic())
 
 
 def header_pairs(request: Request) -> list[tuple[str, str]]:

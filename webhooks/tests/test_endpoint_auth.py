@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +33,7 @@ from core.tests.receivers import Behaviour, Received, answer, hang, in_turn, rec
 from core.trace import tracing
 from organisations.actions import create_webio_token
 from organisations.tests.calls import call
-from webhooks import endpoint_auth
+from webhooks import custom_values, endpoint_auth, single
 from webhooks.actions import update_webhook
 from webhooks.custom_values import ask
 from webhooks.endpoint_auth import shown
@@ -413,14 +414,15 @@ def test_a_token_lasts_as_long_as_it_says_within_bounds(
     said: dict[str, Any],
     lasts: int,
 ) -> None:
-    webhook = make_webhook(acme, authentication=oauth2(authority))
+    webhook = make_webhook(acme, callback_url=endpoint.url, authentication=oauth2(authority))
     clock = Clock()
     monkeypatch.setattr(endpoint_auth, "time", clock)
-    monkeypatch.setattr(endpoint_auth, "_tokens", endpoint_auth.Tokens())
+    monkeypatch.setattr(single, "_tokens", endpoint_auth.Tokens())
     authority.body = json.dumps({"access_token": "t", **said}).encode()
     for passed, asked in ((0, 1), (lasts - 0.5, 1), (1, 2)):
         clock.passed += passed
-        assert endpoint_auth.authorization_now(webhook) == "authorization: Bearer t"
+        try_webhook(webhook=webhook, actor=SYSTEM, event="payment")
+        assert endpoint.asked[-1].headers["authorization"] == "Bearer t"
         assert len(authority.asked) == asked
 
 
@@ -479,6 +481,24 @@ def test_an_authority_that_never_answers_is_a_failed_attempt_and_holds_up_nobody
         assert try_webhook(webhook=slow, actor=SYSTEM, event="payment").error == "auth"
         assert ask(slow, fields=["balance"]).outcome.error == "auth"
     assert not [asked for asked in endpoint.asked if asked.path.endswith("/slow")]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_custom_value_request_with_its_tokens_keeps_to_its_deadline(
+    acme: Cast, endpoint: Endpoint, authority: Endpoint, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    webhook = make_webhook(
+        acme, callback_url=endpoint.url, authentication=oauth2(authority), events=[], custom_values=True
+    )
+    if known:
+        ask(webhook, fields=["balance"])
+        endpoint.status, endpoint.delay = 401, 0.7
+    monkeypatch.setattr(custom_values, "DEADLINE", 1.0)
+    authority.delay = 3.0
+    began = time.monotonic()
+    assert ask(webhook, fields=["balance"]).outcome.error == "auth"
+    assert 1.0 <= time.monotonic() - began < 2.0
+    assert len(authority.asked) == 1 + known
 
 
 @pytest.mark.parametrize(
