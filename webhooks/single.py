@@ -9,6 +9,7 @@ from dataclasses import replace
 from core.clock import now
 from core.outbound import Outcome, Request, fetch, header_line, no_answer
 from core.signing import Signer
+from core.trace import current_trace, new_traceparent
 from webhooks.endpoint_auth import Authentication, Tokens, authentication_of
 from webhooks.engine.outgoing import fixed_headers, signed_headers, signing_secrets, tokens
 from webhooks.models import Webhook
@@ -27,7 +28,7 @@ def single_request(
     deadline: float,
     extra: Sequence[tuple[str, str]] = (),
 ) -> Request:
-    """A request to `url` signed now for `webhook`, for `send_single`.
+    """A request to `url` signed now for `webhook`, for `send_single`, of the trace of the code that is running.
 
     `identifier` is its `webhook-id`, `deadline` is seconds.
     """
@@ -38,6 +39,8 @@ def single_request(
         *signed_headers(signer, identifier, body, int(now().timestamp())),
         *(header_line(*pair) for pair in extra),
     ]
+    if trace := current_trace():
+        headers.append(f"traceparent: {new_traceparent(trace)}")
     return Request(method, url, headers, body, deadline)
 
 

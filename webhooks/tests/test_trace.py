@@ -111,6 +111,22 @@ def test_without_a_good_traceparent_none_is_kept_or_sent(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("event", ["payment", "customValue"])
+def test_a_test_continues_the_trace_of_its_call(acme: Cast, client: Client, endpoint: Endpoint, event: str) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url, custom_values=True)
+    body = {"event": event} | ({"fields": ["balance"]} if event == "customValue" else {})
+    path = f"/api/v1/webhooks/{webhook.pk}/test"
+    for given in ({"traceparent": GIVEN}, {}):
+        answer = client.post(path, json.dumps(body), "application/json", headers={**acme.auth, **given})
+        assert answer.status_code == 200, answer.content
+    traced, untraced = endpoint.asked
+    found = SENT.fullmatch(traced.headers["traceparent"])
+    assert found is not None
+    assert found["parent"] != PARENT
+    assert "traceparent" not in untraced.headers
+
+
+@pytest.mark.django_db
 def test_what_happens_after_the_call_is_not_of_its_trace(acme: Cast, client: Client) -> None:
     set_status(client, acme, traceparent=GIVEN)
     actions.move_to_queue(
