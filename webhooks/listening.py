@@ -73,8 +73,10 @@ class Listener:
     #: Subscription names; empty for all.
     events: frozenset[str] = frozenset()
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: Behind what was last forwarded.
-    cursor: str = "latest"
+    #: The cursor to begin behind.
+    after: str = "latest"
+    #: Behind what was last forwarded; "" before the platform has given or taken one.
+    cursor: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         self._api = requests.Session()
@@ -90,8 +92,8 @@ class Listener:
         organisation = self._ask("organisation", {})
         self._time_zone = organisation["timeZone"]
         self.say(f"events of {organisation['name']} → {self.forward}")
-        if self.cursor == "latest":
-            self.cursor = self._ask("events", {"after": self.cursor})["next"]
+        page = self._ask("events", {"after": self.after, "limit": "1"})
+        self.cursor = page["next"] if self.after == "latest" else self.after
         while True:
             self.turn()
 

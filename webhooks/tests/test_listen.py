@@ -76,9 +76,9 @@ class Listening:
             if text in line:
                 return line
 
-    def interrupt(self) -> None:
-        """Ctrl-C."""
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Ctrl-C, or what a supervisor does."""
+        self.process.send_signal(how)
         assert self.process.wait(10) == 0
 
 
@@ -207,17 +207,36 @@ def test_it_goes_on_when_the_platform_was_away(platform: Platform, local: Endpoi
     assert [text_of(local, 0), text_of(local, 1)] == ["meanwhile", "after"]
 
 
-def test_it_says_where_to_go_on_from(platform: Platform, local: Endpoint) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_to_go_on_from(platform: Platform, local: Endpoint, how: signal.Signals) -> None:
     with listening(platform, local) as listener:
         platform.do("say", text="first")
         listener.says("→ 200")
         time.sleep(0.2)
-        listener.interrupt()
+        listener.interrupt(how)
         after = listener.says("--after").split()[-1]
     platform.do("say", text="between")
     with listening(platform, local, "--after", after) as listener:
         listener.says("→ 200")
     assert [text_of(local, number) for number in range(len(local.asked))] == ["first", "between"]
+
+
+def test_a_key_that_is_revoked_costs_no_event(platform: Platform, local: Endpoint) -> None:
+    with listening(platform, local) as listener:
+        platform.do("say", text="first")
+        listener.says("→ 200")
+        platform.do("revoke", text="on")
+        try:
+            platform.do("say", text="second")
+            after = listener.says("--after").split()[-1]
+            listener.says("401")
+            assert listener.process.wait(10) == 1
+        finally:
+            platform.do("revoke", text="off")
+    platform.do("say", text="third")
+    with listening(platform, local, "--after", after) as listener:
+        wait_for(local, 3, 10)
+    assert [text_of(local, number) for number in range(len(local.asked))] == ["first", "second", "third"]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +259,7 @@ def test_what_cannot_work_is_said_and_ends_it(
     assert found.process.wait(30) == 1
     until(lambda: sentence in "".join(found.lines), 5)
     assert "Traceback" not in "".join(found.lines)
+    assert "to go on" not in "".join(found.lines)
     assert local.asked == []
 
 

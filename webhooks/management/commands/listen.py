@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,16 +57,20 @@ class Command(BaseCommand):
             format=options["format"],
             events=chosen(options["events"]),
             headers=dict(header(text) for text in options["header"]),
-            cursor=options["after"],
+            after=options["after"],
         )
         if not secret:
             self.say(f"signed with {made}")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             listener.run()
         except Refused as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
-            self.say(f"ended; to go on from here: --after {listener.cursor}")
+            pass
+        finally:
+            if listener.cursor:
+                self.say(f"ended; to go on from here: --after {listener.cursor}")
 
     def say(self, text: str) -> None:
         """One line."""
