@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
+
+from core.addresses import ascii_url
 
 #: Headers whose values prove who sends them.
 SECRET_HEADERS = frozenset({"x-webio-token", "webhook-signature"})
 MASK = "…"
+#: Options for what curl does to a URL and we do not: it reads brackets as many URLs, and takes dots out of a path.
+OPTIONS = {
+    "--globoff": re.compile(r"[\[\]{}]"),
+    "--path-as-is": re.compile(r"/(\.|%2e){1,2}([/?]|$)", re.IGNORECASE),
+}
 
 
 def mask_headers(headers: Iterable[tuple[str, str]], own: Iterable[str]) -> list[tuple[str, str]]:
@@ -18,7 +26,9 @@ def mask_headers(headers: Iterable[tuple[str, str]], own: Iterable[str]) -> list
 
 def as_curl(method: str, url: str, headers: Iterable[tuple[str, str]], body: str) -> str:
     """A curl command for a POSIX shell that makes the request."""
-    parts = ["curl", "--request", method, shlex.quote(url)]
+    url = url if url.isascii() else ascii_url(url)
+    needed = [option for option, pattern in OPTIONS.items() if pattern.search(url)]
+    parts = ["curl", *needed, "--request", method, shlex.quote(url)]
     lines = [" ".join(parts)]
     lines += [f"  --header {shlex.quote(f'{name}: {value}')}" for name, value in headers]
     if body:

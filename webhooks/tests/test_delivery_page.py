@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -13,7 +15,10 @@ from django.test import Client
 from conftest import Cast
 from core.actors import SYSTEM
 from core.clock import now
+from core.outbound import Request, fetch
+from core.tests.receivers import answer, receiver
 from organisations.models import WebioToken
+from testing import services
 from webhooks.actions import archive_webhook, pause_webhook
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.panel.curl import as_curl
@@ -87,6 +92,26 @@ def test_curl_survives_quotes() -> None:
         "--data-raw",
         '{"body": "don\'t; $(rm)"}',
     ]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        *("", "?b=[x]", "?b={a,b}&c=[1-3]", "/a/../b", "/./a?b={c}", "/..", "/%2E%2E/a", "/.well-known/a..b"),
+        *("/größe?ä=ü", "?a='b'&c=\"d\"&e=$(f)!"),
+    ],
+)
+def test_curl_asks_as_we_do(settings: Any, end: str) -> None:
+    services.need(shutil.which("curl"), "curl")
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.0/8"]
+    body = '{"body": "Größe \'a\' $(b) @c"}'
+    with receiver(answer()) as server:
+        assert fetch(Request("POST", server.url + end, ["x-a: it's"], body.encode())).ok
+        line = as_curl("POST", server.url + end, [("x-a", "it's")], body)
+        subprocess.run(line, shell=True, check=True, capture_output=True, timeout=20)
+        ours, curls = server.wait(2)
+    assert (curls.method, curls.target, curls.body) == (ours.method, ours.target, ours.body)
+    assert curls.headers["x-a"] == ours.headers["x-a"]
 
 
 def test_a_resend_opens_the_new_delivery(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
