@@ -24,13 +24,17 @@ def mask_headers(headers: Iterable[tuple[str, str]], own: Iterable[str]) -> list
     return [(name, MASK if name.lower() in hidden else value) for name, value in headers]
 
 
-def as_curl(method: str, url: str, headers: Iterable[tuple[str, str]], body: str) -> str:
-    """A curl command for a POSIX shell that makes the request."""
+def as_curl(
+    method: str, url: str, headers: Iterable[tuple[str, str]], body: str, *, client_certificate: bool = False
+) -> str:
+    """A curl command for a POSIX shell that makes the request. What is masked is left for the reader to fill in."""
     url = url if url.isascii() else ascii_url(url)
     needed = [option for option, pattern in OPTIONS.items() if pattern.search(url)]
     parts = ["curl", *needed, "--request", method, shlex.quote(url)]
     lines = [" ".join(parts)]
     lines += [f"  --header {shlex.quote(f'{name}: {value}')}" for name, value in headers]
+    if client_certificate:
+        lines.append(f"  --cert {MASK}")
     if body:
         lines.append(f"  --data-raw {shlex.quote(body)}")
     return " \\\n".join(lines)

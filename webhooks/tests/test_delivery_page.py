@@ -13,6 +13,7 @@ import pytest
 from django.test import Client
 
 from conftest import Cast
+from conversations.models import Event
 from core.actors import SYSTEM
 from core.clock import now
 from core.outbound import Request, fetch
@@ -92,6 +93,60 @@ def test_curl_survives_quotes() -> None:
         "--data-raw",
         '{"body": "don\'t; $(rm)"}',
     ]
+
+
+@pytest.mark.parametrize(
+    ("authentication", "line"),
+    [
+        ({"type": "basic", "username": "hush-user", "password": "hush"}, "Basic …"),
+        ({"type": "bearer", "token": "hush"}, "Bearer …"),
+        (
+            {"type": "oauth2", "tokenUrl": "https://a.example/", "clientId": "hush-id", "clientSecret": "hush"},
+            "Bearer …",
+        ),
+        (None, None),
+    ],
+)
+def test_who_asks_is_shown_masked_and_left_to_fill_in(
+    acme: Cast, signed_in: Client, authentication: dict[str, str] | None, line: str | None
+) -> None:
+    webhook = make_webhook(acme, authentication=authentication)
+    delivery = make_delivery(acme, webhook)
+    page = signed_in.get(at(acme, "delivery", delivery.pk))
+    text = page.content.decode()
+    assert dict(page.context["sent"].headers).get("authorization") == line
+    assert ("authorization: Bearer …" in page.context["curl"]) == (line == "Bearer …")
+    assert ("authorization" in text) == (line is not None)
+    assert "in the place of each …" in text
+    assert "hush" not in text + page.context["curl"]
+    assert "client certificate" not in text + page.context["curl"]
+
+
+def test_a_client_certificate_is_told_and_left_to_fill_in(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
+    webhook.client_certificate = "hush"
+    webhook.save(update_fields=["client_certificate"])
+    page = signed_in.get(at(acme, "delivery", make_delivery(acme, webhook).pk))
+    text = page.content.decode()
+    assert "Sent with the webhook's client certificate." in text
+    assert "  --cert … \\\n" in page.context["curl"]
+    assert "hush" not in text
+
+
+def test_the_trace_is_shown(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
+    delivery = make_delivery(acme, webhook)
+    headers = dict(signed_in.get(at(acme, "delivery", delivery.pk)).context["sent"].headers)
+    assert "traceparent" not in headers
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    Event.objects.filter(pk=delivery.event_id).update(data={**delivery.event.data, "trace": f"{trace}-01"})
+    headers = dict(signed_in.get(at(acme, "delivery", delivery.pk)).context["sent"].headers)
+    assert re.fullmatch(rf"00-{trace}-[0-9a-f]{{16}}-01", headers["traceparent"])
+
+
+def test_after_an_attempt_it_says_that_the_request_is_of_now(acme: Cast, webhook: Webhook, signed_in: Client) -> None:
+    told = "present ones: an attempt may have had others."
+    assert told not in signed_in.get(at(acme, "delivery", make_delivery(acme, webhook).pk)).content.decode()
+    tried = make_delivery(acme, webhook, attempt_count=1)
+    assert told in signed_in.get(at(acme, "delivery", tried.pk)).content.decode()
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,17 @@ def test_what_came_back_is_shown_at_once(acme: Cast, endpoint: Endpoint, signed_
     assert page.context["form"]["event"].value() == "payment"
 
 
+def test_who_asks_is_shown_masked_and_left_to_fill_in(acme: Cast, endpoint: Endpoint, signed_in: Client) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url, authentication={"type": "bearer", "token": "hush"})
+    page = signed_in.post(at(acme, "webhook_test", webhook.pk), {"event": "payment"})
+    assert endpoint.asked[0].headers["authorization"] == "Bearer hush"
+    assert ("authorization", "Bearer …") in page.context["shown_headers"]
+    assert "authorization: Bearer …" in page.context["curl"]
+    assert "in the place of each …" in page.content.decode()
+    assert "hush" not in page.content.decode()
+    assert "--cert" not in page.context["curl"]
+
+
 def test_the_step_that_failed_is_named(acme: Cast, signed_in: Client) -> None:
     webhook = make_webhook(acme, callback_url="https://nowhere.invalid/")
     text = signed_in.post(at(acme, "webhook_test", webhook.pk), {"event": "payment"}).content.decode()

@@ -108,7 +108,7 @@ class DeliveryDetail(IntegrationView):
             waits=waits_of(delivery),
             followers=followers(delivery),
             sent=sent,
-            curl=as_curl("POST", sent.url, sent.headers, sent.body),
+            curl=as_curl("POST", sent.url, sent.headers, sent.body, client_certificate=sent.client_certificate),
             siblings=list(again.exclude(pk=delivery.pk).select_related("outstanding").order_by("-pk")[:PAGE_SIZE]),
         )
 

@@ -8,12 +8,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 
 from organisations.roles import Permission
-from webhooks.custom_headers import headers_of
 from webhooks.custom_values import build_url
 from webhooks.models import Webhook
-from webhooks.panel.curl import as_curl, mask_headers
+from webhooks.panel.curl import as_curl
 from webhooks.panel.forms import CustomValueForm, WebhookTestForm
-from webhooks.panel.requests import pretty_json
+from webhooks.panel.requests import pretty_json, shown_headers
 from webhooks.panel.views.base import IntegrationView, WebhookView
 from webhooks.testing import CUSTOM_VALUE, Result, try_webhook
 
@@ -22,12 +21,16 @@ def result_context(webhook: Webhook | None, result: Result | None) -> dict[str, 
     """What the result's template shows: proofs and the customer's own headers are masked."""
     if webhook is None or result is None:
         return {"result": None}
-    headers = mask_headers(result.request_headers, headers_of(webhook))
+    headers = shown_headers(webhook, result.request_headers)
+    certificate = bool(webhook.client_certificate)
     return {
         "result": result,
         "shown_headers": headers,
+        "client_certificate": certificate,
         "request_body": pretty_json(result.request_body),
-        "curl": as_curl(result.method, result.request_url, headers, result.request_body),
+        "curl": as_curl(
+            result.method, result.request_url, headers, result.request_body, client_certificate=certificate
+        ),
     }
 
 
