@@ -17,11 +17,12 @@ from conftest import Cast
 from conversations import actions as conversation_actions
 from conversations.models import Event, Position, Undispatched
 from core.actors import SYSTEM
-from core.clock import now
+from core.clock import held_at, now
 from core.outbound import Outcome
+from core.signing import verify
 from organisations.models import WebioToken
 from webhooks.actions import pause_webhook, resume_webhook, rotate_secret
-from webhooks.engine import dispatch, record, writing
+from webhooks.engine import dispatch, outgoing, record, writing
 from webhooks.engine.due import Due
 from webhooks.engine.schedule import DELAYS, JITTER, RETRY_AFTER_MAXIMUM, next_delay, retry_after
 from webhooks.models import Attempt, Delivery, Outstanding, Webhook
@@ -113,6 +114,29 @@ def test_while_a_secret_rotates_both_sign(acme: Cast, endpoint: Endpoint) -> Non
     assert len(asked.headers["webhook-signature"].split(" ")) == 2
     for secret in (old, webhook.secret):
         standardwebhooks.Webhook(secret).verify(asked.body, asked.headers)
+
+
+def test_24_hours_after_a_rotation_the_engine_signs_with_the_new_secret_alone(
+    acme: Cast, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "SETTINGS_SECONDS", 0.0)
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    old = webhook.secret
+    moment = now()
+    with held_at(moment):
+        rotate_secret(webhook=webhook, actor=SYSTEM)
+    webhook.refresh_from_db()
+    day = timedelta(hours=24)
+    with running_drain() as drain:
+        for passed in (day - timedelta(seconds=1), day):
+            with held_at(moment + passed):
+                say(acme, "hello")
+                step(drain)
+    rotating, after = endpoint.asked
+    assert verify([old], rotating.headers, rotating.body).valid
+    assert verify([webhook.secret], after.headers, after.body).valid
+    assert not verify([old], after.headers, after.body).valid
+    assert len(after.headers["webhook-signature"].split(" ")) == 1
 
 
 def test_only_subscribed_webhooks_of_the_same_organisation_hear(acme: Cast, globex: Cast, endpoint: Endpoint) -> None:
