@@ -26,6 +26,7 @@ from django.test import Client
 
 from conftest import Cast
 from conversations import actions as conversation_actions
+from conversations.models import Event
 from core.actors import SYSTEM
 from core.encryption import Sealed, key_id_of
 from core.errors import Invalid
@@ -38,6 +39,7 @@ from webhooks.actions import update_webhook
 from webhooks.custom_values import ask
 from webhooks.endpoint_auth import shown
 from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.payloads import render
 from webhooks.testing import try_webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint, running_endpoint
@@ -316,6 +318,22 @@ def test_a_body_that_is_too_large_fails_without_blaming_the_endpoint(
     assert endpoint.asked == []
     assert (only(webhook).state, only(webhook).last_error) == ("failed", "body_too_large")
     assert webhook.consecutive_failures == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "arrived", "ended"), [(262_144, [262_144], ("delivered", "")), (262_145, [], ("failed", "body_too_large"))]
+)
+def test_a_body_of_256_kib_is_sent_and_one_byte_more_is_not(
+    acme: Cast, endpoint: Endpoint, size: int, arrived: list[int], ended: tuple[str, str]
+) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    say(acme)
+    event = Event.objects.latest("id")
+    event.data["facts"]["body"] += "x" * (size - len(render(event, webhook.format)))
+    Event.objects.filter(pk=event.pk).update(data=event.data)
+    deliver()
+    assert [len(asked.body) for asked in endpoint.asked] == arrived
+    assert (only(webhook).state, only(webhook).last_error) == ended
 
 
 def test_a_broken_proxy_of_ours_uses_up_no_attempt(acme: Cast, endpoint: Endpoint, settings: Any) -> None:
