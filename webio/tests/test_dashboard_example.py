@@ -17,6 +17,7 @@ from conftest import Cast
 from webhooks.models import EngineTotal
 
 DASHBOARD = Path(settings.BASE_DIR) / "docs/dashboards/webio.json"
+GUIDE = Path(settings.BASE_DIR) / "docs/operations.md"
 #: Metric names, and label names in `by (…)` and `{…}`.
 METRIC = re.compile(r"\bwebio_\w+")
 SELECTED = re.compile(r"(webio_\w+)\{(\w+)=\"(\w+)\"\}")
@@ -50,6 +51,12 @@ def test_every_figure_it_asks_for_is_told(samples: dict[str, list[dict[str, str]
     asked = {name for expression in expressions() for name in METRIC.findall(expression)}
     assert len(asked) > 10
     assert asked - set(samples) == set()
+
+
+def test_every_figure_of_deliveries_is_in_it_and_in_the_guide(samples: dict[str, list[dict[str, str]]]) -> None:
+    told = {name for name in samples if name.startswith("webio_deliveries_")}
+    assert told - set(METRIC.findall(" ".join(expressions()))) == set()
+    assert told - set(METRIC.findall(GUIDE.read_text())) == set()
 
 
 def test_the_labels_it_uses_are_there(samples: dict[str, list[dict[str, str]]]) -> None:
