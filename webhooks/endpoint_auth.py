@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from core.addresses import check_url
 from core.clock import now
 from core.errors import Invalid
-from core.outbound import Outcome, Request, fetch, header_line
+from core.outbound import Outcome, Request, header_line
 from webhooks.models import Webhook
 
 #: Seconds for the request of an OAuth 2.0 token.
@@ -212,20 +212,3 @@ class Tokens:
     def drop(self, authentication: Authentication) -> None:
         """The endpoint does not take the token."""
         self._lines.pop(authentication.key, None)
-
-
-_tokens = Tokens()
-
-
-def authorization_now(webhook: Webhook, *, anew: bool = False) -> str | None:
-    """The authorization header line for one request at once; "" for none, None when the token endpoint gave no token.
-
-    May ask the token endpoint and wait for it; does so with `anew`, when the endpoint refused the token at hand.
-    """
-    authentication = authentication_of(webhook)
-    if anew and authentication.asks is not None:
-        _tokens.drop(authentication)
-    line = _tokens.line(authentication)
-    if line is None and authentication.asks is not None and _tokens.take(authentication, fetch(authentication.asks)):
-        line = _tokens.line(authentication)
-    return line
