@@ -210,6 +210,23 @@ def bring_back_schedules() -> None:
             Schedule.objects.filter(pk=schedule.pk, next_run=schedule.next_run).update(next_run=moment)
 
 
+@contextlib.contextmanager
+def alone(name: str, span: timedelta) -> Iterator[bool]:
+    """Whether nobody else is in a block of this name, which is no loop's.
+
+    Nobody counts as being in one for longer than `span`: who died there is in nobody's way then.
+    """
+    moment, holder = now(), uuid.uuid4().hex
+    Slot.objects.get_or_create(name=name, number=0, defaults={"lease_until": moment})
+    free = Slot.objects.filter(_over("lease_until", moment, span), name=name)
+    mine = bool(free.update(holder=holder, lease_until=moment + span))
+    try:
+        yield mine
+    finally:
+        if mine:
+            Slot.objects.filter(name=name, holder=holder).update(holder="", lease_until=now())
+
+
 def _acquire(name: str) -> Run | None:
     holder = uuid.uuid4().hex
     moment = now()

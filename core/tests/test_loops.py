@@ -346,3 +346,32 @@ def test_a_schedule_that_ran_by_a_clock_that_was_ahead_runs_after_the_next_slice
     scheduler()
     assert (Schedule.objects.get().task is not None) == due
     assert (Schedule.objects.get().next_run == later) != due
+
+
+def test_one_is_alone_until_it_leaves_or_its_time_is_over() -> None:
+    span = timedelta(minutes=1)
+    moment = now()
+    with held_at(moment), loops.alone("mails", span) as first:
+        with loops.alone("mails", span) as second, loops.alone("other", span) as third:
+            assert (first, second, third) == (True, False, True)
+        # As when it has died; then the clock is put back.
+        for later in (span, timedelta(days=-1)):
+            with held_at(moment + later), loops.alone("mails", span) as next_one:
+                assert next_one
+                with loops.alone("mails", span) as beside:
+                    assert not beside
+    with held_at(moment + timedelta(seconds=1)), loops.alone("mails", span) as after:
+        assert after
+
+
+def test_of_several_at_once_one_is_alone() -> None:
+    found: list[bool] = []
+    together = threading.Barrier(4)
+
+    def enter() -> None:
+        with loops.alone("mails", timedelta(minutes=1)) as alone:
+            found.append(alone)
+            together.wait(20)
+
+    in_threads(4, enter)
+    assert sorted(found) == [False] * 3 + [True]

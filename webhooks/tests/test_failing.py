@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from django.core import mail
+from django.core.mail.backends.locmem import EmailBackend
 
 from conftest import Cast, make_cast, make_user
 from conversations.models import Event
+from core import loops
 from core.actors import SYSTEM
 from core.clock import held_at, now
 from organisations.actions import suspend_organisation, unsuspend_organisation
@@ -18,7 +22,7 @@ from organisations.models import AuditEntry, Membership, Role
 from webhooks import tasks
 from webhooks.actions import archive_webhook, enable_webhook, pause_webhook, resume_webhook
 from webhooks.engine.breaker import FAILURES
-from webhooks.failing import check, disable_gone
+from webhooks.failing import MAILING, check, disable_gone
 from webhooks.models import Delivery, Webhook
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.endpoint import Endpoint
@@ -149,14 +153,105 @@ def test_only_owners_of_the_organisation_who_are_still_there_get_it(acme: Cast, 
     assert sorted(sent.to for sent in mail.outbox) == [["owner@acme.example"], ["second@acme.example"]]
 
 
-def test_a_mail_server_that_is_down_undoes_nothing(acme: Cast, webhook: Webhook, settings: Any) -> None:
+@pytest.mark.parametrize(("hours", "told", "state"), [(61, 50, "active"), (121, 100, "disabled")])
+def test_a_mail_server_that_is_down_keeps_no_webhook_on_and_loses_no_mail(
+    acme: Cast, webhook: Webhook, settings: Any, hours: float, told: int, state: str
+) -> None:
+    present = settings.EMAIL_BACKEND
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
     other = make_webhook(acme, name="other")
     for one in (webhook, other):
+        failing_for(one, hours)
+    assert check() == (2 if state == "disabled" else 0)
+    assert set(Webhook.objects.values_list("state", "failing_told")) == {(state, 0)}
+    settings.EMAIL_BACKEND = present
+    for _ in range(2):
+        assert check() == 0
+    assert set(Webhook.objects.values_list("state", "failing_told")) == {(state, told)}
+    word = "disabled" if state == "disabled" else "failing"
+    assert subjects() == [f"Webhook {word}: orders", f"Webhook {word}: other"]
+
+
+class Server(EmailBackend):
+    """A mail server that answers for `owner@acme.example` as told, and notes which webhooks are on when it is asked."""
+
+    answer: int | type[BaseException] = 250
+    on: list[int] = []
+
+    def open(self) -> bool:
+        Server.on.append(Webhook.objects.filter(state="active").count())
+        return True
+
+    def send_messages(self, messages: Any) -> int:
+        (address,) = messages[0].to
+        if address == "owner@acme.example":
+            if not isinstance(self.answer, int):
+                raise self.answer
+            if self.answer != 250:
+                raise SMTPRecipientsRefused({address: (self.answer, b"No.")})
+        return int(super().send_messages(messages))
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[type[Server]]:
+    settings.EMAIL_BACKEND = f"{__name__}.Server"
+    yield Server
+    Server.answer, Server.on = 250, []
+
+
+def test_all_are_disabled_before_the_first_mail(acme: Cast, webhook: Webhook, server: type[Server]) -> None:
+    for one in (webhook, make_webhook(acme)):
         failing_for(one, 121)
     assert check() == 2
-    assert set(Webhook.objects.values_list("state", "failing_told")) == {("disabled", 100)}
+    assert server.on == [0]
+    assert len(mail.outbox) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "others", "again"),
+    [(450, False, True), (450, True, False), (550, False, False), (550, True, False), (OSError, False, True)],
+)
+def test_a_mail_is_sent_again_until_one_owner_has_it_unless_all_are_refused_for_good(
+    acme: Cast, webhook: Webhook, server: type[Server], answer: Any, others: bool, again: bool
+) -> None:
+    if others:
+        second = make_user("second@acme.example")
+        Membership.objects.create(organisation=acme.organisation, user=second, role=Role.OWNER)
+    server.answer = answer
+    failing_for(webhook, 61)
+    check()
+    assert len(mail.outbox) == others
+    server.answer = 250
+    check()
+    assert len(mail.outbox) == others + again
+    assert Webhook.objects.get().failing_told == 50
+
+
+def test_a_process_that_ends_while_it_mails_leaves_the_mail_to_the_next(webhook: Webhook, server: type[Server]) -> None:
+    server.answer = SystemExit
+    failing_for(webhook, 121)
+    with pytest.raises(SystemExit):
+        check()
+    server.answer = 250
+    check()
+    assert (Webhook.objects.get().state, subjects()) == ("disabled", ["Webhook disabled: orders"])
+
+
+def test_without_owners_a_step_is_taken_all_the_same(acme: Cast, webhook: Webhook) -> None:
+    Membership.objects.filter(role=Role.OWNER).delete()
+    failing_for(webhook, 121)
+    assert check() == 1
+    assert (Webhook.objects.get().failing_told, mail.outbox) == (100, [])
+
+
+def test_who_mails_is_alone(webhook: Webhook) -> None:
+    failing_for(webhook, 121)
+    with loops.alone("mails", MAILING):
+        assert check() == 1
+    assert mail.outbox == []
+    check()
+    assert subjects() == ["Webhook disabled: orders"]
 
 
 @pytest.mark.parametrize("state", ["paused", "deleted", "suspended"])
