@@ -13,10 +13,11 @@ from core.actors import SYSTEM
 from core.clock import held_at, now
 from webhooks.actions import disable_webhook, enable_webhook, pause_webhook, resume_webhook
 from webhooks.engine.breaker import FAILURES, PAUSE, PAUSE_MOST, Health
+from webhooks.engine.lane import WINDOW_LEAST
 from webhooks.models import Delivery, Webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
-from webhooks.tests.engine import deliver
+from webhooks.tests.engine import deliver, running_drain, step
 
 NOON = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
 
@@ -115,6 +116,35 @@ def test_what_is_due_waits_without_using_attempts_and_goes_out_when_the_endpoint
     deliver(webhook.breaker_until + timedelta(hours=1))
     webhook.refresh_from_db()
     assert (webhook.breaker_level, webhook.breaker_until, webhook.failing_since) == (0, None, None)
+    assert set(Delivery.objects.values_list("state", flat=True)) == {"delivered"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("share", "attempts", "opens"), [(2, WINDOW_LEAST, True), (3, WINDOW_LEAST + 1, False)])
+def test_who_fails_half_of_the_time_is_left_alone_though_never_twice_in_a_row(
+    acme: Cast, endpoint: Endpoint, share: int, attempts: int, opens: bool
+) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    moment = now()
+    # What failed is not due again meanwhile.
+    with held_at(moment), running_drain() as drain:
+        for number in range(1, attempts + 1):
+            webhook.refresh_from_db()
+            assert (webhook.breaker_level, webhook.breaker_until) == (0, None)
+            endpoint.status = 200 if number % share else 500
+            say(acme, 1)
+            step(drain)
+        webhook.refresh_from_db()
+        assert webhook.consecutive_failures <= 1
+        assert (webhook.breaker_level, webhook.breaker_until is not None) == (opens, opens)
+        endpoint.status = 200
+        say(acme, 1)
+        step(drain)
+        assert len(endpoint.asked) == attempts + (not opens)
+    # The retries that are due by then, too.
+    deliver(moment + timedelta(seconds=PAUSE * 1.1))
+    webhook.refresh_from_db()
+    assert (webhook.breaker_level, webhook.breaker_until) == (0, None)
     assert set(Delivery.objects.values_list("state", flat=True)) == {"delivered"}
 
 
