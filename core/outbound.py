@@ -14,13 +14,15 @@ With `OUTBOUND_PROXY` every connection goes to that proxy, which then is the one
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import resource
 import select
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -47,12 +49,16 @@ HEADER_LINES = 1000
 #: So many heads of at most so many bytes are known: an endpoint's answers differ by their date, if at all.
 HEADS_KNOWN, HEAD_KNOWN = 1024, 1024
 CONNECT_SECONDS = 5.0
+#: What up to twenty lookups at once may take, descriptors.
+LOOKUPS = 64
 #: Seconds an idle connection is kept.
 KEEP_ALIVE_SECONDS = 60
 #: Seconds after which even a busy connection is opened anew, so that a moved host is followed.
 CONNECTION_SECONDS = 600
 #: What a kept connection's death took longer than this to show was the endpoint's doing, seconds.
 DIES_WITHIN = 1.0
+#: Who looks so many seconds later than it meant to stood still: it was stopped, or the machine had no time for it.
+STANDSTILL = 1.0
 
 #: Error classes: the code that is stored and sent, and what people read. Deliberately the same for a port that is
 #: closed and one that is filtered, so that the log is no port scanner.
@@ -66,6 +72,7 @@ ERRORS: dict[str, str | Promise] = {
     "too_large": _("The answer's headers were too large."),
     "protocol": _("The answer was not valid HTTP."),
     "proxy": _("The platform's own proxy could not be used."),
+    "local": _("The platform itself was not able to make the request."),
     "invalid_url": _("The URL is not valid."),
     "auth": _("The authorization server gave no token."),
     "body_too_large": _("The body would be larger than webhooks may be."),
@@ -90,10 +97,17 @@ _BY_CURL_CODE = {
     pycurl.E_PEER_FAILED_VERIFICATION: "tls",
     pycurl.E_SSL_CERTPROBLEM: "tls",
     pycurl.E_SSL_CIPHER: "tls",
-    pycurl.E_SSL_CACERT_BADFILE: "tls",
     pycurl.E_SSL_ISSUER_ERROR: "tls",
     pycurl.E_SSL_INVALIDCERTSTATUS: "tls",
+    pycurl.E_FAILED_INIT: "local",
+    pycurl.E_OUT_OF_MEMORY: "local",
+    pycurl.E_SSL_CACERT_BADFILE: "local",
+    pycurl.E_SSL_ENGINE_NOTFOUND: "local",
+    pycurl.E_SSL_ENGINE_SETFAILED: "local",
+    pycurl.E_SSL_ENGINE_INITFAILED: "local",
 }
+#: What this machine is short of when no connection can even be tried: descriptors, memory, ports.
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 #: How a kept connection ends that its server has closed meanwhile.
 _DIED = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
@@ -191,6 +205,7 @@ class _Transfer:
         "_spent",
         "_stop",
         "_url",
+        "began",
         "curl",
         "reusable",
         "token",
@@ -200,6 +215,8 @@ class _Transfer:
         curl = self.curl = pycurl.Curl()
         curl.transfer = self
         self.token: Hashable = None
+        #: When the request was submitted, by `time.monotonic`.
+        self.began = 0.0
         self.reusable = True
         self._method = ""
         self._url = ""
@@ -282,6 +299,14 @@ class _Transfer:
             curl.setopt(pycurl.SSLCERT_BLOB, pem)
             curl.setopt(pycurl.SSLKEY_BLOB, pem)
 
+    def overdue(self, moment: float) -> bool:
+        """Whether its time was over at `moment`. Then libcurl no longer sees to that, and reads what has come."""
+        if moment - self.began < self._deadline:
+            return False
+        self._deadline = 0.0
+        self.curl.setopt(pycurl.TIMEOUT_MS, 0)
+        return True
+
     def renew(self, code: int) -> bool:
         """Whether the request may be made again, on a fresh connection and within its deadline; then it is prepared.
 
@@ -296,6 +321,7 @@ class _Transfer:
             self._spent = 0.0
             return False
         self._deadline = max(0.001, self._deadline - self._spent)
+        self.began += self._spent
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(self._deadline * 1000)))
         self._fresh = True
         curl.setopt(pycurl.FRESH_CONNECT, 1)
@@ -304,11 +330,20 @@ class _Transfer:
     def _open(self, purpose: int, address: Any) -> Any:
         """Open the socket libcurl asks for, unless its address must not be dialled."""
         if not settings.OUTBOUND_PROXY and refusal(address.addr[0]) is not None:
-            self._stop = "refused_address"
+            self._stop = self._stop or "refused_address"
             return pycurl.SOCKET_BAD
         # A host may have refused and public addresses; once one of these is dialled, what comes of that counts.
         self._stop = ""
-        return socket.socket(address.family, address.socktype, address.protocol)
+        try:
+            opened = socket.socket(address.family, address.socktype, address.protocol)
+            # pycurl takes a copy of it, and does not tell when there is no descriptor left for that.
+            os.close(os.dup(opened.fileno()))
+            return opened
+        except OSError as problem:
+            # Where there is no IPv6 it stays out of reach, however often it is tried.
+            if problem.errno != errno.EAFNOSUPPORT:
+                self._stop = "local"
+            return pycurl.SOCKET_BAD
 
     def _on_body(self, data: bytes) -> int | None:
         room = BODY_KEPT - len(self._body)
@@ -327,7 +362,12 @@ class _Transfer:
         getinfo = curl.getinfo
         if code and self._stop != "enough":
             error = self._stop or _BY_CURL_CODE.get(code, "protocol")
-            if settings.OUTBOUND_PROXY:
+            short = (error == "connect" and getinfo(pycurl.OS_ERRNO) in _SHORT) or (
+                error == "dns" and _no_room_for_lookups()
+            )
+            if short:
+                error = "local"
+            elif settings.OUTBOUND_PROXY and error != "local":
                 error = _behind_proxy(error, code, getinfo(pycurl.HTTP_CONNECTCODE))
             if code == pycurl.E_UNSUPPORTED_PROTOCOL and not self._url.lower().startswith(("http:", "https:")):
                 # With the right scheme, it is the server that speaks something else: HTTP/0.9.
@@ -357,6 +397,16 @@ class _Transfer:
             },
             reused,
         )
+
+
+def _no_room_for_lookups() -> bool:
+    """Whether a name may not have been found for want of descriptors. The kernel gives the lowest one that is free."""
+    try:
+        lowest = os.eventfd(0)
+    except OSError:
+        return True
+    os.close(lowest)
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - lowest < LOOKUPS
 
 
 def _behind_proxy(error: str, code: int, connect_status: int) -> str:
@@ -426,6 +476,9 @@ class Stream:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._refused: list[tuple[Hashable, Outcome]] = []
         self._closed = False
+        #: When it looked last, and whether it had stood still then.
+        self._looked = time.monotonic()
+        self._stood = False
 
     def watch(self, descriptor: int) -> None:
         """Also end `poll` when `descriptor` becomes readable, such as the pipe of a wake-up."""
@@ -442,11 +495,16 @@ class Stream:
             # One URL that cannot even be written down must not end the stream of all the others.
             self._refused.append((token, transfer.outcome(pycurl.E_URL_MALFORMAT)))
             return
+        transfer.began = time.monotonic()
         self._active.add(transfer)
         self._multi.add_handle(transfer.curl)
 
     def poll(self, timeout: float) -> list[tuple[Hashable, Outcome]]:
-        """Work until something is done, a watched descriptor is readable, or `timeout` seconds are over."""
+        """Work until something is done, a watched descriptor is readable, or `timeout` seconds are over.
+
+        When this process stood still for long, a request whose time went by meanwhile has what came for it read: an
+        answer counts as one in time, and without one it is "local", as nobody knows what the endpoint would have done.
+        """
         deadline = time.monotonic() + timeout
         multi = self._multi
         while True:
@@ -455,8 +513,14 @@ class Stream:
             wait = 0.0 if self._refused else deadline - time.monotonic()
             if due >= 0:
                 wait = min(wait, due / 1000)
+            wait = max(0.0, wait)
             extra = False
-            for descriptor, events in self._poller.poll(max(0.0, wait)):
+            ready = self._poller.poll(wait)
+            moment = time.monotonic()
+            self._stood = moment - self._looked - wait > STANDSTILL
+            self._looked = moment
+            late = [transfer for transfer in self._active if transfer.overdue(moment)] if self._stood else ()
+            for descriptor, events in ready:
                 if descriptor in self._watched:
                     # Errors and hang-ups are both: libcurl finds out which by reading.
                     action = _CURL_EVENTS.get(events, pycurl.CSELECT_IN | pycurl.CSELECT_OUT)
@@ -467,8 +531,8 @@ class Stream:
                     self._forget(descriptor)
             if due == 0:
                 multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            done = self._collect()
-            if done or extra or time.monotonic() >= deadline:
+            done = self._collect(late)
+            if done or extra or moment >= deadline:
                 return done
 
     def close(self) -> None:
@@ -482,7 +546,7 @@ class Stream:
         # libcurl's clean-up joins the threads of lookups that nobody waits for any more.
         threading.Thread(target=self._multi.close, name="outbound-close", daemon=True).start()
 
-    def _collect(self) -> list[tuple[Hashable, Outcome]]:
+    def _collect(self, late: Collection[_Transfer]) -> list[tuple[Hashable, Outcome]]:
         done, self._refused = self._refused, []
         while True:
             queued, succeeded, failed = self._multi.info_read()
@@ -496,6 +560,9 @@ class Stream:
                     done.append(self._finish(curl, code))
             if not queued:
                 break
+        for transfer in late:
+            if transfer in self._active:
+                done.append(self._finish(transfer.curl, pycurl.E_OPERATION_TIMEDOUT))
         self.in_flight -= len(done)
         return done
 
@@ -504,6 +571,8 @@ class Stream:
         self._multi.remove_handle(curl)
         self._active.discard(transfer)
         outcome = transfer.outcome(code)
+        if outcome.error == "timeout" and (self._stood or time.monotonic() - self._looked > STANDSTILL):
+            outcome.error = "local"
         if transfer.reusable:
             self._idle.append(transfer)
         return transfer.token, outcome

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trustme
 
-from core.outbound import BODY_KEPT, ERRORS, Outcome, Request, Stream, fetch, header_line
+from core import outbound
+from core.outbound import BODY_KEPT, ERRORS, STANDSTILL, Outcome, Request, Stream, fetch, header_line
 from core.tests import receivers
 from core.tests.receivers import Behaviour, Received, answer, in_turn, raw, receiver, reset, unused_port
 
@@ -379,6 +384,93 @@ def test_a_closed_port_is_a_connect_error() -> None:
 
 def test_an_unknown_name_is_a_dns_error() -> None:
     assert get("http://nowhere.invalid/").error == "dns"
+
+
+# What is our own fault
+
+#: Dials an address and looks a name up, first with enough descriptors left, then with one and with none.
+SHORT = """
+import os, resource, sys
+import django
+django.setup()
+from core.outbound import Request, Stream
+stream = Stream()
+filled = [os.dup(0) for _ in range(16)]
+for left in (200, 1, 0):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (filled[-1] + 1 + left, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    for url in (sys.argv[1], "http://nowhere.invalid/"):
+        stream.submit(Request("POST", url), None)
+        while not (done := stream.poll(1.0)):
+            pass
+        print(done[0][1].error)
+"""
+
+
+def test_what_this_process_is_short_of_is_told_from_what_the_endpoint_does() -> None:
+    url = f"http://127.0.0.1:{unused_port()}/"
+    environment = {**os.environ, "DEMO": "1", "OUTBOUND_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    done = subprocess.run([sys.executable, "-c", SHORT, url], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["connect", "dns"] + ["local"] * 4, done.stderr[-2_000:]
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(errno.ENOBUFS, "local"), (errno.ENFILE, "local"), (errno.EACCES, "local"), (errno.EAFNOSUPPORT, "connect")],
+)
+def test_a_socket_that_the_kernel_refuses_us_is_our_own_fault(
+    monkeypatch: pytest.MonkeyPatch, number: int, error: str
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(outbound, "socket", SimpleNamespace(socket=refuse))
+    assert get("http://127.0.0.1:9/").error == error
+
+
+def test_without_a_free_port_of_ours_no_connection_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = 0
+
+    def of_that_port(*kind: int) -> socket.socket:
+        made = socket.socket(*kind)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("127.0.0.1", port))
+        return made
+
+    with receiver() as server, of_that_port() as taken:
+        port = taken.getsockname()[1]
+        taken.connect(("127.0.0.1", server.port))
+        monkeypatch.setattr(outbound, "socket", SimpleNamespace(socket=of_that_port))
+        assert get(server.url).error == "local"
+
+
+def test_certificates_that_cannot_be_read_are_our_own_fault(settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    with receiver(tls=server_context(trustme.CA(), "127.0.0.1")) as server:
+        for name in ("missing.pem", "empty.pem"):
+            settings.OUTBOUND_CA_FILE = str(tmp_path / name)
+            assert get(server.url).error == "local"
+
+
+def test_what_came_while_this_process_stood_still_came_in_time(stream: Stream) -> None:
+    with receiver(receivers.slowly(OK, 0.01)) as server, receiver(receivers.hang) as silent:
+        for url in (server.url, silent.url):
+            stream.submit(Request("POST", url, deadline=2.0), url)
+        while len(server.requests) + len(silent.requests) < 2:
+            stream.poll(0.01)
+        time.sleep(STANDSTILL + 1.5)
+        done = drain(stream, 2)
+        assert (done[server.url].status, done[server.url].error) == (200, "")
+        # Nobody was there to see whether it would have answered.
+        assert done[silent.url].error == "local"
+        stream.submit(Request("POST", silent.url, deadline=0.3), "after")
+        assert drain(stream, 1)["after"].error == "timeout"
+
+
+def test_a_stream_that_rested_takes_nobodys_time(stream: Stream) -> None:
+    time.sleep(STANDSTILL + 0.1)
+    with receiver(receivers.hang) as silent:
+        stream.submit(Request("POST", silent.url, deadline=0.3), None)
+        assert drain(stream, 1)[None].error == "timeout"
 
 
 # TLS

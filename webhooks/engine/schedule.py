@@ -22,7 +22,7 @@ OUR_FAULT = timedelta(minutes=5)
 #: it; and that are the platform's own, and so use up no attempt.
 HOPELESS = frozenset({"invalid_url", "body_too_large"})
 UNSENT = frozenset({"body_too_large"})
-OURS = frozenset({"proxy"})
+OURS = frozenset({"proxy", "local"})
 
 
 def next_delay(

@@ -347,6 +347,17 @@ def test_a_broken_proxy_of_ours_uses_up_no_attempt(acme: Cast, endpoint: Endpoin
     assert not Attempt.objects.exists()
 
 
+def test_certificates_that_we_cannot_read_use_up_no_attempt(acme: Cast, endpoint: Endpoint, settings: Any) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url.replace("http:", "https:"))
+    settings.OUTBOUND_CA_FILE = "/nowhere/ca.pem"
+    say(acme)
+    deliver()
+    delivery = only(webhook)
+    webhook.refresh_from_db()
+    assert (delivery.state, delivery.attempt_count, webhook.consecutive_failures) == ("pending", 0, 0)
+    assert not Attempt.objects.exists()
+
+
 class Hello(BaseHTTPRequestHandler):
     """Answers with the name in the client's certificate."""
 
