@@ -60,8 +60,9 @@ DIES_WITHIN = 1.0
 #: Who looks so many seconds later than it meant to stood still: it was stopped, or the machine had no time for it.
 STANDSTILL = 1.0
 
-#: Error classes: the code that is stored and sent, and what people read. Deliberately the same for a port that is
-#: closed and one that is filtered, so that the log is no port scanner.
+#: Error classes: the code that is stored and sent, and what people read. A closed port ("connect") is told from a
+#: filtered one ("timeout"), as the time it takes tells them apart anyway. Of what is inside the log tells nothing: none
+#: of it is dialled.
 ERRORS: dict[str, str | Promise] = {
     "dns": _("The host name could not be resolved."),
     "refused_address": _("The host's address is not on the public internet."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -380,6 +381,17 @@ def test_many_hostile_answers_at_once_take_little_memory(stream: Stream) -> None
 def test_a_closed_port_is_a_connect_error() -> None:
     outcome = get(f"http://127.0.0.1:{unused_port()}/")
     assert (outcome.status, outcome.error) == (None, "connect")
+
+
+def test_a_port_that_does_not_answer_is_a_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
+        # The kernel drops what asks for a connection while nobody takes those that wait.
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        outcome = get(f"http://127.0.0.1:{full.getsockname()[1]}/", 0.5)
+    assert (outcome.status, outcome.error, outcome.timings["connect"]) == (None, "timeout", 0)
 
 
 def test_an_unknown_name_is_a_dns_error() -> None:
