@@ -182,13 +182,13 @@ class Sender:
         self.sent += 1
 
     def take_token(self, authentication: Authentication, outcome: Outcome) -> None:
-        """Go on with what waited for a token. Without one, the attempt has failed."""
+        """Go on with what waited for a token. Without one the attempt has failed, unless it is our own fault."""
         given = self.tokens.take(authentication, outcome)
         for sending in self.parked.pop(authentication.key, []):
             if given:
                 self.send(sending)
             else:
-                self.take_in(sending, no_answer("auth"))
+                self.take_in(sending, outcome if outcome.error in OURS else no_answer("auth"))
 
     def ended(self, sending: Sending) -> None:
         """One is under way no longer."""

@@ -347,6 +347,18 @@ def test_a_broken_proxy_of_ours_uses_up_no_attempt(acme: Cast, endpoint: Endpoin
     assert not Attempt.objects.exists()
 
 
+def test_nor_does_a_token_that_we_cannot_ask_for(acme: Cast, settings: Any) -> None:
+    asks = {"type": "oauth2", "tokenUrl": "http://auth.example.com/token", "clientId": "webio", "clientSecret": "s"}
+    webhook = make_webhook(acme, callback_url="http://hooks.example.com/in", authentication=asks)
+    settings.OUTBOUND_PROXY = "http://127.0.0.1:9"
+    say(acme, 2)
+    deliver()
+    webhook.refresh_from_db()
+    assert webhook.consecutive_failures == 0
+    assert set(Delivery.objects.values_list("state", "attempt_count")) == {("pending", 0)}
+    assert not Attempt.objects.exists()
+
+
 def test_certificates_that_we_cannot_read_use_up_no_attempt(acme: Cast, endpoint: Endpoint, settings: Any) -> None:
     webhook = make_webhook(acme, callback_url=endpoint.url.replace("http:", "https:"))
     settings.OUTBOUND_CA_FILE = "/nowhere/ca.pem"
