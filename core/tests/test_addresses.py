@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ssrfguard import Policy
 
-from core.addresses import IPV4_REFUSED, IPV6_REFUSED, ascii_url, check_url, literal, refusal
+from core.addresses import ascii_url, check_url, literal, refusal
 from core.errors import Invalid
+from core.tests.ranges import IPV4, IPV6, Range
 
 pytestmark = pytest.mark.once
 
@@ -26,15 +27,24 @@ V6 = st.builds(IPv6Address, st.integers(0, 2**128 - 1))
 #: Around the edges of every range that matters, where mistakes live.
 EDGES = st.sampled_from(
     [
-        IPv4Address((int(edge) + step) % 2**32)
-        for network, _ in IPV4_REFUSED
-        for edge in (network.network_address, network.broadcast_address)
+        IPv4Address((int(IPv4Address(edge)) + step) % 2**32)
+        for one in IPV4
+        for edge in (one.first, one.last)
         for step in (-1, 0, 1)
     ]
 )
 PREFIXES = [
-    *(str(network) for network, _ in IPV6_REFUSED),
-    *("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64"),
+    *(
+        "2001::/23",
+        "2620:4f:8000::/48",
+        "::/96",
+        "::ffff:0:0/96",
+        "::ffff:0:0:0/96",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "100:0:0:1::/64",
+    ),
     *("2001:20::/28", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10"),
     *("ff00::/8", "2000::/3", "2606:4700::/32"),
 ]
@@ -106,6 +116,24 @@ def test_a_refusal_says_why(address: str, reason: str) -> None:
     assert refusal(address) == reason
 
 
+@pytest.mark.parametrize("one", [*IPV4, *IPV6], ids=lambda one: one.first)
+def test_a_range_is_refused_from_its_first_address_to_its_last(one: Range) -> None:
+    assert refusal(one.first) is not None
+    assert refusal(one.last) is not None
+    assert [refusal(address) for address in one.outside] == [None] * len(one.outside)
+
+
+@pytest.mark.parametrize("one", [*IPV4, *IPV6], ids=lambda one: one.first)
+def test_no_spelling_of_a_ranges_first_or_last_address_is_accepted_in_a_url(one: Range) -> None:
+    for edge in (one.first, one.last):
+        for host in spellings(IPv4Address(edge)) if one in IPV4 else spellings_6(IPv6Address(edge)):
+            with pytest.raises(Invalid):
+                check_url("callbackUrl", f"https://{host}/hook")
+    for address in one.outside:
+        url = f"https://{address if one in IPV4 else f'[{address}]'}/hook"
+        assert check_url("callbackUrl", url) == url
+
+
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "168.63.129.15", "2606:4700:4700::1111", "2a00:1450::1"])
 def test_public_addresses_are_allowed(address: str) -> None:
     assert refusal(address) is None
@@ -154,15 +182,27 @@ def spellings(address: IPv4Address) -> list[str]:
         f"[::ffff:{a:x}{b:02x}:{c:x}{d:02x}]",
         f"[::{address}]",
         f"[0:0:0:0:0:ffff:{address}]",
+        f"[::ffff:{address}%25eth0]",
         f"[64:ff9b::{address}]",
         f"[2002:{a:x}{b:02x}:{c:x}{d:02x}::]",
     ]
 
 
+def spellings_6(address: IPv6Address) -> list[str]:
+    """Ways to write an IPv6 address."""
+    start, tail = address.exploded[:30], IPv4Address(int(address) & 0xFFFF_FFFF)
+    forms = [str(address), address.exploded, str(address).upper(), f"{start}{tail}", f"{address}%25eth0"]
+    return [*(f"[{form}]" for form in forms), f"[{address}]."]
+
+
+def addresses_of(one: Range) -> st.SearchStrategy[IPv4Address]:
+    """Any address of a range."""
+    return st.builds(IPv4Address, st.integers(int(IPv4Address(one.first)), int(IPv4Address(one.last))))
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from([network for network, _ in IPV4_REFUSED]), st.integers(0, 2**32 - 1))
-def test_no_spelling_of_a_refused_address_is_accepted_in_a_url(network: Any, offset: int) -> None:
-    address = IPv4Address(int(network.network_address) | (offset & int(network.hostmask)))
+@given(st.sampled_from(IPV4).flatmap(addresses_of))
+def test_no_spelling_of_a_refused_address_is_accepted_in_a_url(address: IPv4Address) -> None:
     for host in spellings(address):
         for url in (f"http://{host}/", f"https://{host}:8443/hook?x=1"):
             with pytest.raises(Invalid):

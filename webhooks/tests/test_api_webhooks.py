@@ -16,6 +16,7 @@ from conversations.events import EVENT_TYPES
 from conversations.wire import moment
 from core.clock import held_at, now
 from core.signing import new_secret, secret_bytes, verify
+from core.tests.ranges import IPV4, IPV6
 from core.tests.receivers import unused_port
 from organisations.models import AuditEntry, IdempotencyKey
 from organisations.tests.calls import call, pages, with_scopes
@@ -549,28 +550,17 @@ class TestRefusals:
             "http://127.0.0.1/",
             "http://127.1/",
             "http://0/",
-            "http://0.0.0.0/",
             "http://0x7f.1/",
             "http://0177.0.0.1/",
             "http://2130706433/",
             "http://\uff11\uff12\uff17.0.0.1/",
-            "http://10.0.0.1/",
-            "http://172.16.0.1/",
-            "http://192.168.1.1/",
-            "http://100.64.0.1/",
             "http://169.254.169.254/latest/meta-data/",
-            "http://168.63.129.16/",
-            "http://224.0.0.1/",
-            "http://255.255.255.255/",
-            "http://[::1]/",
-            "http://[::]/",
             "http://[::ffff:127.0.0.1]/",
-            "http://[fe80::1]/",
             "http://[fe80::1%25eth0]/",
-            "http://[fc00::1]/",
             "http://[64:ff9b::7f00:1]/",
             "http://[2002:7f00:1::]/",
             "http://[::1",
+            *(f"http://{one.host}/" for one in (*IPV4, *IPV6)),
         ],
     )
     def test_a_url_that_may_not_be_called_is_refused(self, client: Client, acme: Cast, url: Any) -> None:
