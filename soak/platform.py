@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.common import ROOT, environment, free_port, wait_until_answers
-from soak.servers import children
+from soak.servers import children, kill_all
 
 #: Part of `manage.py up` → what its main process has on its command line or in its environment.
 PARTS = {"web": b"gunicorn", "engine": b"Q_CLUSTER_NAME=deliveries\0"}
@@ -41,15 +41,12 @@ class Platform:
                     return [pid, *(child for child in family(pid) if os.getpgid(child) == pid)]
         return []
 
-    def kill(self, part: str, chance: random.Random) -> None:
-        """SIGKILL to all processes of a part at once, or to one of them."""
+    def kill(self, part: str, chance: random.Random) -> int:
+        """SIGKILL to all processes of a part at once, or to one of them; how many were killed."""
         pids = self.pids(part)
         if not pids:
-            return
-        victims = pids if chance.random() < 0.6 else [chance.choice(pids)]
-        for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            return 0
+        return kill_all(pids if chance.random() < 0.6 else [chance.choice(pids)])
 
 
 def family(pid: int) -> list[int]:

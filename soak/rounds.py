@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 
 from benchmarks.common import bootstrap
@@ -26,6 +27,10 @@ Server = Sqlite | Postgresql
 RECOVERY_SECONDS = 120.0
 #: Recording that makes no progress for so long has failed, seconds.
 STUCK_SECONDS = 90.0
+#: So long a part that is to be killed may be absent, as it was killed before, seconds.
+ABSENT_SECONDS = 60.0
+#: Ways to kill a database, taken in turn by all rounds on it: so none is without a SIGKILL to the whole server.
+MANNERS = ("server", "server process", "connections")
 
 #: What a killed process held is free after so many seconds: twice as long as it takes the living to renew theirs. Freed
 #: at once, what the living hold would be served by two for as long.
@@ -84,6 +89,7 @@ class Stage:
     #: Each webhook's order by its id.
     webhooks: dict[int, str]
     rounds: int = 0
+    manners: Iterator[str] = field(default_factory=lambda: cycle(MANNERS))
 
 
 @contextmanager
@@ -111,7 +117,7 @@ def play(stage: Stage, events: int, kills: int, chance: random.Random, *, hurry:
     arrived = len(stage.book.arrivals)
     recorder = Recorder(stage.platform.port, stage.key, stage.channel_id, events, f"{stage.rounds}-")
     recorder.start()
-    killed = kill_meanwhile(stage.platform, stage.server, recorder, kills, chance, hurry)
+    killed = kill_meanwhile(stage, recorder, kills, chance, hurry)
     last_kill = time.monotonic()
     left = wait_until_delivered(stage.server, RECOVERY_SECONDS + events / 100)
     recovery = time.monotonic() - last_kill
@@ -138,11 +144,9 @@ def make_webhooks(platform: Platform, key: str, receiver: str) -> dict[int, str]
     return found
 
 
-def kill_meanwhile(
-    platform: Platform, server: Server, recorder: Recorder, kills: int, chance: random.Random, hurry: bool
-) -> Counter[str]:
-    """Kill each kind of part in turn at random points of the recording."""
-    victims = ["engine", "web"] + (["database"] if isinstance(server, Postgresql) else [])
+def kill_meanwhile(stage: Stage, recorder: Recorder, kills: int, chance: random.Random, hurry: bool) -> Counter[str]:
+    """Kill each kind of part in turn at random points of the recording. Returns what was killed how often."""
+    victims = (["database"] if isinstance(stage.server, Postgresql) else []) + ["engine", "web"]
     order = [victims[number % len(victims)] for number in range(kills)]
     chance.shuffle(order)
     points = sorted(chance.randrange(recorder.events) for _ in order)
@@ -150,29 +154,37 @@ def kill_meanwhile(
     for point, victim in zip(points, order, strict=True):
         wait_for_progress(recorder, point)
         time.sleep(chance.random() / 5)
-        kill(platform, server, victim, chance)
+        victim = next(stage.manners) if victim == "database" else victim
+        kill(stage.platform, stage.server, victim, chance)
         done[victim] += 1
         if hurry:
-            free_leases(server)
+            free_leases(stage.server)
     wait_for_progress(recorder, recorder.events)
     return done
 
 
 def kill(platform: Platform, server: Server, victim: str, chance: random.Random) -> None:
-    """Kill one part. A database that is down is started again, as an operator's supervisor would."""
-    if victim != "database":
-        platform.kill(victim, chance)
-        return
-    assert isinstance(server, Postgresql)
-    manner = chance.choice(["all", "one", "connections"])
-    if manner == "connections":
-        server.terminate_all()
-    elif manner == "one":
-        server.kill_one()
-    else:
-        server.kill()
+    """Kill one part, or the database in one of `MANNERS`, once there is something of it.
+
+    A server that is down is started again, as an operator's supervisor would. Raises `TimeoutError` when nothing comes.
+    """
+    deadline = time.monotonic() + ABSENT_SECONDS
+    while not strike(platform, server, victim, chance):
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"There was nothing to kill of {victim} for {ABSENT_SECONDS} s.")
+        time.sleep(0.05)
+    if victim == "server":
+        assert isinstance(server, Postgresql)
         time.sleep(chance.random())
         server.start()
+
+
+def strike(platform: Platform, server: Server, victim: str, chance: random.Random) -> int:
+    """Kill what there is of a part; how many processes or connections that was."""
+    if victim not in MANNERS:
+        return platform.kill(victim, chance)
+    assert isinstance(server, Postgresql)
+    return {"server": server.kill, "server process": server.kill_one, "connections": server.terminate_all}[victim]()
 
 
 def free_leases(server: Server) -> None:

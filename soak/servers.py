@@ -105,25 +105,26 @@ class Postgresql:
         """`pg_ctl restart -m immediate`: no connection is asked."""
         self._do("pg_ctl", "restart", "-w", "-m", "immediate", "-D", str(self.data), "-l", str(self.log))
 
-    def kill(self) -> None:
-        """SIGKILL to the server and all its processes. It stays down."""
+    def kill(self) -> int:
+        """SIGKILL to the server and all its processes; how many they were. It stays down."""
         leader = int((self.data / "postmaster.pid").read_text().split()[0])
-        for pid in (leader, *children(leader)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        return kill_all([leader, *children(leader)])
 
-    def kill_one(self) -> None:
-        """SIGKILL to one process that serves a connection. The server ends all others and recovers by itself."""
-        pids = [row[0] for row in self.rows(f"SELECT pid {_OTHERS}")]
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                return
+    def kill_one(self) -> int:
+        """SIGKILL to one process that serves a connection. The server ends all others and recovers by itself.
 
-    def terminate_all(self) -> None:
-        """End every connection but our own."""
+        Returns whether there was one.
+        """
+        # It may just be recovering.
         with contextlib.suppress(Exception):
-            self.rows(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
+            return kill_all([row[0] for row in self.rows(f"SELECT pid {_OTHERS} LIMIT 1")])
+        return 0
+
+    def terminate_all(self) -> int:
+        """End every connection but our own; how many there were."""
+        with contextlib.suppress(Exception):
+            return len(self.rows(f"SELECT pg_terminate_backend(pid) {_OTHERS}"))
+        return 0
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """Execute one statement outside the platform."""
@@ -132,6 +133,16 @@ class Postgresql:
         with psycopg.connect(self.url.replace("postgres:", "postgresql:", 1), autocommit=True) as connection:
             cursor = connection.execute(statement)  # type: ignore[call-overload]
             return list(cursor.fetchall()) if cursor.description else []
+
+
+def kill_all(pids: list[int]) -> int:
+    """SIGKILL to processes; how many of them there were."""
+    killed = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    return killed
 
 
 def children(pid: int) -> list[int]:
