@@ -96,7 +96,7 @@ class Lane:
         if rate != self.rate:
             self.rate = rate
             # An engine begins where the one before it left off.
-            idle = WINDOW_SECONDS if wanting.idle_seconds is None else wanting.idle_seconds
+            idle = WINDOW_SECONDS if wanting.idle_seconds is None else max(0.0, wanting.idle_seconds)
             self.allowance, self.reckoned_at = 0.0, time.monotonic() - idle
 
     def take(self, delivery: Due) -> None:
