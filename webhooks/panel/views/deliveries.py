@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
 from django.contrib import messages
@@ -15,14 +13,12 @@ from django.utils.translation import ngettext
 from core.errors import Conflict
 from organisations.roles import Permission
 from webhooks.actions import failed_since, resend_delivery, resend_failed_since
-from webhooks.gaps import followers, waits_of
 from webhooks.incidents import incidents
-from webhooks.models import Attempt, Delivery, Webhook
-from webhooks.panel.curl import as_curl
+from webhooks.models import Delivery, Webhook
 from webhooks.panel.forms import DeliveryFilterForm, SinceForm
 from webhooks.panel.paging import PAGE_SIZE, page_of
+from webhooks.panel.parts import attempts_part, request_part, waits_part
 from webhooks.panel.replay_form import carried
-from webhooks.panel.requests import request_of
 from webhooks.panel.views.base import IntegrationView, WebhookView
 
 #: A preview counts no further than this.
@@ -84,11 +80,6 @@ class WebhookDeliveries(LogMixin, WebhookView):
         return self.log(self.webhook, incident=next(iter(incidents(stopped)), None))
 
 
-def pauses(attempts: list[Attempt]) -> list[timedelta | None]:
-    """The time before each attempt since the one before it; None before the first."""
-    return [None, *(two.attempted_at - one.attempted_at for one, two in pairwise(attempts))][: len(attempts)]
-
-
 class DeliveryDetail(IntegrationView):
     """One delivery: its attempts in order, what is sent and what came back. Also of a deleted webhook."""
 
@@ -97,20 +88,22 @@ class DeliveryDetail(IntegrationView):
     def get(self, request: HttpRequest, delivery_id: int, **kwargs: Any) -> HttpResponse:
         rows = Delivery.objects.select_related("webhook", "webhook__organisation", "event", "outstanding")
         delivery = get_object_or_404(rows, organisation=self.organisation, pk=delivery_id)
-        attempts = list(delivery.attempts.order_by("number", "pk"))
         again = Delivery.objects.filter(webhook_id=delivery.webhook_id, event_id=delivery.event_id)
-        sent = request_of(delivery)
         return self.page(
             "webhooks/delivery_detail.html",
             delivery=delivery,
             webhook=delivery.webhook,
-            attempts=list(zip(attempts, pauses(attempts), strict=True)),
-            waits=waits_of(delivery),
-            followers=followers(delivery),
-            sent=sent,
-            curl=as_curl("POST", sent.url, sent.headers, sent.body, client_certificate=sent.client_certificate),
+            **waits_part(delivery, self.address),
+            **attempts_part(delivery),
+            **request_part(delivery),
             siblings=list(again.exclude(pk=delivery.pk).select_related("outstanding").order_by("-pk")[:PAGE_SIZE]),
         )
+
+    def address(self, row: Webhook | Delivery) -> str:
+        """The page of a webhook or a delivery."""
+        if isinstance(row, Webhook):
+            return self.url("webhook", webhook_id=row.pk)
+        return self.url("delivery", delivery_id=row.pk)
 
 
 class DeliveryResend(IntegrationView):

@@ -29,11 +29,10 @@ from webhooks.actions import (
 from webhooks.custom_headers import headers_of
 from webhooks.incidents import incidents
 from webhooks.models import Webhook
-from webhooks.panel.charts import charts_of, labels, when
 from webhooks.panel.forms import NewWebhookForm, RotateSecretForm, WebhookForm, WebhookTestForm, add_refusal
+from webhooks.panel.parts import history_part
 from webhooks.panel.views.base import IntegrationView, WebhookView
 from webhooks.samples import Sample, sample_bodies
-from webhooks.tallies import PERIODS, history, total
 
 RECENT = 10
 
@@ -102,10 +101,9 @@ class WebhookDetail(WebhookView):
     permission = Permission.WEBHOOKS_VIEW
 
     def get(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        period = PERIODS.get(request.GET.get("period", ""), PERIODS["24h"])
-        buckets = history(self.webhook, period)
-        recent = []
+        recent, log = [], ""
         if self.may(Permission.DELIVERIES_VIEW):
+            log = f"{self.url('deliveries', webhook_id=self.webhook.pk)}?"
             recent = list(self.webhook.deliveries.select_related("outstanding").order_by("-pk")[:RECENT])
         return self.page(
             "webhooks/webhook_detail.html",
@@ -113,13 +111,9 @@ class WebhookDetail(WebhookView):
             events=[EVENT_TYPES[name] for name in events_of(self.webhook)],
             header_names=list(headers_of(self.webhook)),
             deliveries=recent,
+            log=log,
             incident=next(iter(incidents([self.webhook])), None),
-            periods=PERIODS.values(),
-            period=period,
-            figures=total(buckets),
-            charts=charts_of(buckets, period),
-            labels=labels(buckets, period),
-            rows=[(when(bucket, period), bucket.figures) for bucket in reversed(buckets)],
+            **history_part(self.webhook, request.GET.get("period", "")),
         )
 
 
