@@ -6,22 +6,26 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from core.admin import LargeTableMixin
 from core.clock import now
 from organisations.staff import HistoryAdmin, HistoryInline, OrganisationFilter
 from webhooks import actions, replay
+from webhooks.incidents import incidents
 from webhooks.models import Attempt, Delivery, Durations, EngineTotal, Lease, Replay, Subscription, Tally, Webhook
-from webhooks.tallies import Figures, summary
+from webhooks.panel.parts import history_part
+from webhooks.tallies import Figures
 from webhooks.templatetags.figures import duration, percent
 
-#: The list of tallies.
-TALLIES = "admin:webhooks_tally_changelist"
+
+def list_of(request: HttpRequest, model: type[Delivery | Tally], webhook: Webhook) -> str:
+    """The address of the list of a webhook's rows, to which filters can be added; "" to whom may not see them."""
+    name = f"webhooks_{model._meta.model_name}_changelist"
+    allowed = request.user.has_perm(f"webhooks.view_{model._meta.model_name}")
+    return f"{reverse(f'admin:{name}')}?webhook__id__exact={webhook.pk}&" if allowed else ""
 
 
 class SubscriptionInline(HistoryInline):
@@ -40,8 +44,28 @@ class AttemptInline(HistoryInline):
     fields = ("number", "attempted_at", "status_code", "error", "duration_ms", "superseded")
 
 
+class AsInPanelAdmin(HistoryAdmin):
+    """History whose pages begin with what the organisation sees of it in its panel (`admin/as_in_panel.html`)."""
+
+    def shown(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """What the template needs beside the organisation."""
+        raise NotImplementedError
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        context |= {"organisation": obj.organisation, **self.shown(request, obj)}
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+
 @admin.register(Webhook)
-class WebhookAdmin(HistoryAdmin):
+class WebhookAdmin(AsInPanelAdmin):
     """Endpoints. Their owners set them up; staff switch them off and on."""
 
     list_display = ("name", "organisation", "state", "state_reason", "failing_since", "last_success_at", "archived_at")
@@ -57,7 +81,7 @@ class WebhookAdmin(HistoryAdmin):
     # A callback URL's query may hold a key, and so do headers.
     exclude = ("secret", "previous_secret", "headers", "callback_url", "auth_settings", "client_certificate")
     readonly_fields = (
-        "address", "last_day", "last_success_at", "last_failure_at", "consecutive_failures", "failing_since",
+        "address", "last_success_at", "last_failure_at", "consecutive_failures", "failing_since",
         "breaker_until", "breaker_level",
     )  # fmt: skip
     inlines = (SubscriptionInline, DeliveryInline)
@@ -67,19 +91,14 @@ class WebhookAdmin(HistoryAdmin):
     def address(self, webhook: Webhook) -> str:
         return webhook.callback_url.partition("?")[0]
 
-    @admin.display(description=_("last 24 hours"))
-    def last_day(self, webhook: Webhook) -> str:
-        """What the panel's charts of the webhook begin with, and a link to the counts behind them."""
-        figures = summary(webhook.tallies.all())
-        if not figures.attempts:
-            return gettext("Nothing was sent.")
-        told = gettext("%(attempts)s attempts, %(rate)s accepted, median %(p50)s, p95 %(p95)s") % {
-            "attempts": figures.attempts,
-            "rate": percent(figures.rate),
-            "p50": duration(figures.p50),
-            "p95": duration(figures.p95),
+    def shown(self, request: HttpRequest, row: Webhook) -> dict[str, Any]:
+        return {
+            "webhook": row,
+            "incident": next(iter(incidents([] if row.archived_at else [row])), None),
+            "log": list_of(request, Delivery, row),
+            "tallies": list_of(request, Tally, row),
+            **history_part(row, request.GET.get("period", "")),
         }
-        return format_html('<a href="{}?webhook__id__exact={}">{}</a>', reverse(TALLIES), webhook.pk, told)
 
     def has_switch_permission(self, request: HttpRequest) -> bool:
         """Webhooks are not changed by forms; switching one still asks for the right to change."""
