@@ -16,9 +16,14 @@ from organisations.staff import HistoryAdmin, HistoryInline, OrganisationFilter
 from webhooks import actions, replay
 from webhooks.incidents import incidents
 from webhooks.models import Attempt, Delivery, Durations, EngineTotal, Lease, Replay, Subscription, Tally, Webhook
-from webhooks.panel.parts import history_part
+from webhooks.panel.parts import attempts_part, history_part, request_part, waits_part
 from webhooks.tallies import Figures
 from webhooks.templatetags.figures import duration, percent
+
+
+def page_of(row: Webhook | Delivery) -> str:
+    """The address of a row's page."""
+    return reverse(f"admin:webhooks_{row._meta.model_name}_change", args=[row.pk])
 
 
 def list_of(request: HttpRequest, model: type[Delivery | Tally], webhook: Webhook) -> str:
@@ -37,11 +42,6 @@ class SubscriptionInline(HistoryInline):
 class DeliveryInline(HistoryInline):
     model = Delivery
     fields = ("event_type", "kind", "state", "attempt_count", "last_status_code", "last_error", "finished_at")
-
-
-class AttemptInline(HistoryInline):
-    model = Attempt
-    fields = ("number", "attempted_at", "status_code", "error", "duration_ms", "superseded")
 
 
 class AsInPanelAdmin(HistoryAdmin):
@@ -124,8 +124,8 @@ class SubscriptionAdmin(HistoryAdmin):
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(LargeTableMixin, HistoryAdmin):
-    """What was, is or will be sent."""
+class DeliveryAdmin(LargeTableMixin, AsInPanelAdmin):
+    """What was, is or will be sent. The query of its URL is masked, too."""
 
     list_display = (
         "id", "organisation", "webhook", "event_type", "kind", "state", "attempt_count", "last_status_code",
@@ -135,7 +135,6 @@ class DeliveryAdmin(LargeTableMixin, HistoryAdmin):
     list_filter = (("organisation", OrganisationFilter), "state")
     date_hierarchy = "created_at"
     search_help_text = _("Number of the delivery or of its event")
-    inlines = (AttemptInline,)
     actions = ("resend",)
 
     def found_by(self, term: str) -> QuerySet[Delivery] | None:
@@ -143,6 +142,19 @@ class DeliveryAdmin(LargeTableMixin, HistoryAdmin):
         if digits.isascii() and digits.isdigit() and len(digits) < 19:
             return Delivery.objects.filter(event=int(digits))
         return None
+
+    def shown(self, request: HttpRequest, row: Delivery) -> dict[str, Any]:
+        # A payload holds what its event does.
+        may_attempts, may_request = map(request.user.has_perm, ("webhooks.view_attempt", "conversations.view_event"))
+        return {
+            "webhook": row.webhook,
+            "delivery": row,
+            "may_attempts": may_attempts,
+            "may_request": may_request,
+            **waits_part(row, page_of),
+            **(attempts_part(row) if may_attempts else {}),
+            **(request_part(row, query=False) if may_request else {}),
+        }
 
     def has_resend_permission(self, request: HttpRequest) -> bool:
         """Deliveries are not changed by forms; sending one again asks for the right to change."""

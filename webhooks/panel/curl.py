@@ -24,13 +24,28 @@ def mask_headers(headers: Iterable[tuple[str, str]], own: Iterable[str]) -> list
     return [(name, MASK if name.lower() in hidden else value) for name, value in headers]
 
 
+def mask_query(url: str) -> str:
+    """`url` with its query masked, if it has one."""
+    address, mark, query = url.partition("?")
+    return f"{address}{mark}{MASK}" if query else url
+
+
 def as_curl(
-    method: str, url: str, headers: Iterable[tuple[str, str]], body: str, *, client_certificate: bool = False
+    method: str,
+    url: str,
+    headers: Iterable[tuple[str, str]],
+    body: str,
+    *,
+    client_certificate: bool = False,
+    query: bool = True,
 ) -> str:
-    """A curl command for a POSIX shell that makes the request. What is masked is left for the reader to fill in."""
+    """A curl command for a POSIX shell that makes the request. What is masked is left for the reader to fill in.
+
+    Without `query` that of the URL is masked, too.
+    """
     url = url if url.isascii() else ascii_url(url)
     needed = [option for option, pattern in OPTIONS.items() if pattern.search(url)]
-    parts = ["curl", *needed, "--request", method, shlex.quote(url)]
+    parts = ["curl", *needed, "--request", method, shlex.quote(url if query else mask_query(url))]
     lines = [" ".join(parts)]
     lines += [f"  --header {shlex.quote(f'{name}: {value}')}" for name, value in headers]
     if client_certificate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from webhooks.gaps import followers, waits_of
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.panel.charts import charts_of, labels, when
-from webhooks.panel.curl import as_curl
+from webhooks.panel.curl import as_curl, mask_query
 from webhooks.panel.requests import request_of
 from webhooks.tallies import PERIODS, history, total
 
@@ -52,8 +53,8 @@ def _pauses(attempts: list[Attempt]) -> list[timedelta | None]:
     return [None, *(two.attempted_at - one.attempted_at for one, two in pairwise(attempts))][: len(attempts)]
 
 
-def request_part(delivery: Delivery) -> dict[str, Any]:
-    """What `_request.html` shows, secrets masked."""
+def request_part(delivery: Delivery, *, query: bool = True) -> dict[str, Any]:
+    """What `_request.html` shows, secrets masked; without `query` that of the URL, too, which may hold a key."""
     sent = request_of(delivery)
-    curl = as_curl("POST", sent.url, sent.headers, sent.body, client_certificate=sent.client_certificate)
-    return {"sent": sent, "curl": curl}
+    curl = as_curl("POST", sent.url, sent.headers, sent.body, client_certificate=sent.client_certificate, query=query)
+    return {"sent": sent if query else replace(sent, url=mask_query(sent.url)), "curl": curl}

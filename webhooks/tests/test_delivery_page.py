@@ -96,6 +96,21 @@ def test_curl_survives_quotes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.example/b", "https://a.example/b"),
+        ("https://a.example/b?", "https://a.example/b?"),
+        ("https://a.example/ü?key=hush", "https://a.example/%C3%BC?…"),
+        ("https://a.example/?a=?hush", "https://a.example/?…"),
+    ],
+)
+def test_curl_hides_a_query_where_nobody_may_see_it(url: str, shown: str) -> None:
+    line = as_curl("GET", url, [], "", query=False)
+    assert shlex.split(line) == ["curl", "--request", "GET", shown]
+    assert "hush" in as_curl("GET", url, [], "") or "hush" not in url
+
+
+@pytest.mark.parametrize(
     ("authentication", "line"),
     [
         ({"type": "basic", "username": "hush-user", "password": "hush"}, "Basic …"),
