@@ -19,7 +19,7 @@ from organisations.models import Organisation
 
 M = TypeVar("M", bound=models.Model)
 
-#: Organisations offered by the list filter. The page of an organisation links to the lists of any.
+#: Rows offered by a list filter. The page of a row links to the lists of any.
 OFFERED = 30
 
 
@@ -33,15 +33,36 @@ def told(refusal: Refusal) -> str:
     return " ".join(m for sentences in getattr(refusal, "errors", {}).values() for m in sentences) or refusal.detail
 
 
-class OrganisationFilter(RelatedFieldListFilter):
-    """Offers the first organisations by name and the chosen one, however many there are."""
+class FewFilter(RelatedFieldListFilter):
+    """Offers the first rows by name and the chosen one, however many there are."""
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
-        rows = Organisation.objects.order_by("name").values_list("pk", "name")
+        rows = self.rows(request).order_by("name").values_list("pk", "name")
         offered = list(rows[:OFFERED])
-        chosen = [pk for pk in self.lookup_val or [] if str(pk).isdigit() and len(str(pk)) < 19]
         known = {pk for pk, _name in offered}
-        return offered + [row for row in rows.filter(pk__in=chosen) if row[0] not in known]
+        others = [pk for pk in self.chosen if pk not in known]
+        return offered + (list(rows.filter(pk__in=others)) if others else [])
+
+    @property
+    def chosen(self) -> list[int]:
+        """The numbers that the query asks for."""
+        return numbers(self.lookup_val or [])
+
+    def rows(self, request: HttpRequest) -> models.QuerySet[Any]:
+        """The rows to offer."""
+        raise NotImplementedError
+
+
+def numbers(values: Iterable[Any]) -> list[int]:
+    """Those of these texts that can be the number of a row."""
+    return [int(text) for text in map(str, values) if text.isascii() and text.isdigit() and len(text) < 19]
+
+
+class OrganisationFilter(FewFilter):
+    """Offers the first organisations."""
+
+    def rows(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return Organisation.objects.all()
 
 
 class StaffAdmin(admin.ModelAdmin):

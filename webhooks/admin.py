@@ -5,20 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from core.admin import LargeTableMixin
 from core.clock import now
-from organisations.staff import HistoryAdmin, HistoryInline, OrganisationFilter
+from organisations.staff import FewFilter, HistoryAdmin, HistoryInline, OrganisationFilter, numbers
 from webhooks import actions, replay
 from webhooks.incidents import incidents
 from webhooks.models import Attempt, Delivery, Durations, EngineTotal, Lease, Replay, Subscription, Tally, Webhook
+from webhooks.outstanding import in_state
 from webhooks.panel.parts import attempts_part, history_part, request_part, waits_part
 from webhooks.tallies import Figures
 from webhooks.templatetags.figures import duration, percent
+
+#: What chooses an organisation in the address of a list.
+ORGANISATION = "organisation__id__exact"
 
 
 def page_of(row: Webhook | Delivery) -> str:
@@ -31,6 +35,35 @@ def list_of(request: HttpRequest, model: type[Delivery | Tally], webhook: Webhoo
     name = f"webhooks_{model._meta.model_name}_changelist"
     allowed = request.user.has_perm(f"webhooks.view_{model._meta.model_name}")
     return f"{reverse(f'admin:{name}')}?webhook__id__exact={webhook.pk}&" if allowed else ""
+
+
+class WebhookFilter(FewFilter):
+    """Offers the first webhooks of the chosen organisation, or of the chosen webhook's, and the chosen one."""
+
+    def rows(self, request: HttpRequest) -> QuerySet[Webhook]:
+        organisations = numbers(request.GET.getlist(ORGANISATION))
+        own = Webhook.objects.filter(pk__in=self.chosen).values("organisation")
+        return Webhook.objects.filter(Q(organisation__in=organisations or own) | Q(pk__in=self.chosen))
+
+    def has_output(self) -> bool:
+        """One webhook to choose is shown, too: it says what the list is of."""
+        return bool(self.lookup_choices)
+
+
+class StateFilter(admin.SimpleListFilter):
+    """The state of a delivery, asked for as an index serves it in all organisations."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return Delivery.State.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
+        state = self.value()
+        if state is None:
+            return queryset
+        return queryset.filter(in_state(state)) if state in Delivery.State.values else queryset.none()
 
 
 class SubscriptionInline(HistoryInline):
@@ -132,7 +165,7 @@ class DeliveryAdmin(LargeTableMixin, AsInPanelAdmin):
         "last_error", "next_attempt_at", "created_at",
     )  # fmt: skip
     list_select_related = ("organisation", "webhook", "outstanding")
-    list_filter = (("organisation", OrganisationFilter), "state")
+    list_filter = (("organisation", OrganisationFilter), ("webhook", WebhookFilter), StateFilter)
     date_hierarchy = "created_at"
     search_help_text = _("Number of the delivery or of its event")
     actions = ("resend",)
@@ -244,7 +277,7 @@ class TallyAdmin(LargeTableMixin, FiguresAdmin):
 
     list_display = ("period", "organisation", "webhook", "delivered", "failed", "rate", "p50", "p95")
     list_select_related = ("organisation", "webhook")
-    list_filter = (("organisation", OrganisationFilter),)
+    list_filter = (("organisation", OrganisationFilter), ("webhook", WebhookFilter))
     date_hierarchy = "period"
     search_help_text = _("Number of the tally or of its webhook")
 
