@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.contrib import admin
@@ -14,7 +16,7 @@ from core.admin import LargeTableMixin
 from core.clock import now
 from organisations.staff import FewFilter, HistoryAdmin, HistoryInline, OrganisationFilter, numbers
 from webhooks import actions, replay
-from webhooks.incidents import incidents
+from webhooks.incidents import Kind, in_trouble, incidents
 from webhooks.models import Attempt, Delivery, Durations, EngineTotal, Lease, Replay, Subscription, Tally, Webhook
 from webhooks.outstanding import in_state
 from webhooks.panel.parts import attempts_part, history_part, request_part, waits_part
@@ -35,6 +37,29 @@ def list_of(request: HttpRequest, model: type[Delivery | Tally], webhook: Webhoo
     name = f"webhooks_{model._meta.model_name}_changelist"
     allowed = request.user.has_perm(f"webhooks.view_{model._meta.model_name}")
     return f"{reverse(f'admin:{name}')}?webhook__id__exact={webhook.pk}&" if allowed else ""
+
+
+class TroubleFilter(admin.SimpleListFilter):
+    """Webhooks that somebody should look at, as the panel's *Overview* lists them of one organisation."""
+
+    title = _("what needs attention")
+    parameter_name = "trouble"
+    labels = {
+        Kind.DISABLED: _("Disabled"),
+        Kind.BREAKER: _("Left alone by the breaker"),
+        Kind.FAILING: _("Failing"),
+        Kind.PAUSED: _("Paused"),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("any", _("Any of these")), *((kind.value, label) for kind, label in self.labels.items())]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> QuerySet[Webhook]:
+        wanted = self.value()
+        if wanted is None:
+            return queryset
+        kinds = [in_trouble(kind) for kind in Kind if wanted in ("any", kind)]
+        return queryset.filter(reduce(or_, kinds)) if kinds else queryset.none()
 
 
 class WebhookFilter(FewFilter):
@@ -104,9 +129,9 @@ class WebhookAdmin(AsInPanelAdmin):
     list_display = ("name", "organisation", "state", "state_reason", "failing_since", "last_success_at", "archived_at")
     list_select_related = ("organisation",)
     list_filter = (
+        TroubleFilter,
         "state",
         ("failing_since", admin.EmptyFieldListFilter),
-        ("breaker_until", admin.EmptyFieldListFilter),
         ("archived_at", admin.EmptyFieldListFilter),
         ("organisation", OrganisationFilter),
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, Q
 from django.utils.translation import gettext_lazy as _
 
 from core.clock import now
@@ -80,6 +80,16 @@ def kind_of(webhook: Webhook) -> Kind | None:
     if breaker_open(webhook):
         return Kind.BREAKER
     return Kind.FAILING if webhook.failing_since else None
+
+
+def in_trouble(kind: Kind) -> Q:
+    """The condition that this is what `kind_of` says of a webhook that is not deleted."""
+    there = Q(archived_at=None)
+    if kind in (Kind.DISABLED, Kind.PAUSED):
+        return there & Q(state=kind.value)
+    broken = Q(breaker_until__gt=now())
+    active = there & Q(state=Webhook.State.ACTIVE)
+    return active & broken if kind == Kind.BREAKER else active & ~broken & Q(failing_since__isnull=False)
 
 
 def incidents(webhooks: Iterable[Webhook]) -> list[Incident]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -9,12 +11,16 @@ from django.test import Client
 from django.urls import reverse
 
 from conftest import Cast
+from core.clock import now
 from organisations.models import User
 from organisations.staff import OFFERED
-from webhooks.models import Delivery
+from webhooks.admin import TroubleFilter
+from webhooks.incidents import Kind, kind_of
+from webhooks.models import Delivery, Webhook
 from webhooks.tests.conftest import make_delivery, make_webhook
 
 DELIVERIES = reverse("admin:webhooks_delivery_changelist")
+WEBHOOKS = reverse("admin:webhooks_webhook_changelist")
 
 
 @pytest.fixture
@@ -23,18 +29,19 @@ def staff_client(staff: User, client: Client) -> Client:
     return client
 
 
-def listed(client: Client, **query: Any) -> Any:
-    answer = client.get(DELIVERIES, query)
+def changelist(client: Client, address: str = DELIVERIES, **query: Any) -> Any:
+    answer = client.get(address, query)
     assert answer.status_code == 200
     return answer.context["cl"]
 
 
-def offered(changelist: Any, title: str) -> list[str]:
+def listed(client: Client, **query: Any) -> list[Webhook]:
+    return sorted(changelist(client, WEBHOOKS, **query).queryset, key=lambda webhook: webhook.pk)
+
+
+def offered(found: Any, title: str) -> list[str]:
     return [
-        str(choice["display"])
-        for spec in changelist.filter_specs
-        if spec.title == title
-        for choice in spec.choices(changelist)
+        str(choice["display"]) for spec in found.filter_specs if spec.title == title for choice in spec.choices(found)
     ]
 
 
@@ -46,14 +53,14 @@ def test_deliveries_of_all_organisations_are_found_by_state(acme: Cast, globex: 
         for state in Delivery.State.values
     }
     for state in Delivery.State.values:
-        found = listed(staff_client, state=state)
+        found = changelist(staff_client, state=state)
         assert set(found.queryset) == {made["acme", state], made["globex", state]}
         assert found.result_count == 2
-        found = listed(staff_client, state=state, organisation__id__exact=globex.organisation.pk)
+        found = changelist(staff_client, state=state, organisation__id__exact=globex.organisation.pk)
         assert list(found.queryset) == [made["globex", state]]
-    assert listed(staff_client, state="nonsense").result_count == 0
+    assert changelist(staff_client, state="nonsense").result_count == 0
     # An address from before it was a filter of its own.
-    assert set(listed(staff_client, state__exact="failed").queryset) == {
+    assert set(changelist(staff_client, state__exact="failed").queryset) == {
         made["acme", "failed"],
         made["globex", "failed"],
     }
@@ -62,7 +69,7 @@ def test_deliveries_of_all_organisations_are_found_by_state(acme: Cast, globex: 
 @pytest.mark.parametrize("state", ["failed", "held", "cancelled", "pending"])
 def test_the_rare_states_are_asked_for_as_indexes_hold_them(acme: Cast, staff_client: Client, state: str) -> None:
     make_delivery(acme, make_webhook(acme), state=state)
-    sql = str(listed(staff_client, state=state).queryset.query)
+    sql = str(changelist(staff_client, state=state).queryset.query)
     assert '"state" =' not in sql
     assert ('"exception" IN' in sql) != ('"next_attempt_at" IS NOT NULL' in sql)
 
@@ -73,15 +80,15 @@ def test_deliveries_are_found_by_the_webhooks_of_the_chosen_organisation(
     orders, stock, theirs = make_webhook(acme), make_webhook(acme, name="stock"), make_webhook(globex, name="theirs")
     ours, other = make_delivery(acme, orders), make_delivery(acme, stock)
     make_delivery(globex, theirs)
-    assert offered(listed(staff_client), "webhook") == []
-    found = listed(staff_client, organisation__id__exact=acme.organisation.pk)
+    assert offered(changelist(staff_client), "webhook") == []
+    found = changelist(staff_client, organisation__id__exact=acme.organisation.pk)
     assert offered(found, "webhook") == ["All", "orders", "stock"]
     assert set(found.queryset) == {ours, other}
-    found = listed(staff_client, webhook__id__exact=orders.pk)
+    found = changelist(staff_client, webhook__id__exact=orders.pk)
     assert offered(found, "webhook") == ["All", "orders", "stock"]
     assert list(found.queryset) == [ours]
     # A webhook of somebody else is still named, so that it can be let go of.
-    found = listed(staff_client, webhook__id__exact=orders.pk, organisation__id__exact=globex.organisation.pk)
+    found = changelist(staff_client, webhook__id__exact=orders.pk, organisation__id__exact=globex.organisation.pk)
     assert offered(found, "webhook") == ["All", "orders", "theirs"]
     assert list(found.queryset) == []
 
@@ -93,9 +100,33 @@ def test_few_webhooks_are_offered_and_the_chosen_one(
     rows = [make_webhook(acme, name=f"hook {number:03}") for number in range(OFFERED + 5)]
     make_delivery(acme, rows[-1])
     with django_assert_max_num_queries(10):
-        found = listed(staff_client, webhook__id__exact=rows[-1].pk)
+        found = changelist(staff_client, webhook__id__exact=rows[-1].pk)
     names = offered(found, "webhook")
     assert names[1:] == [row.name for row in rows[:OFFERED]] + [rows[-1].name]
+
+
+def test_webhooks_of_all_organisations_are_found_by_what_is_wrong_with_them(
+    acme: Cast, globex: Cast, staff_client: Client
+) -> None:
+    moment = now()
+    rows: dict[Kind | None, list[Webhook]] = {kind: [] for kind in (*Kind, None)}
+    times = (None, moment - timedelta(hours=1), moment + timedelta(hours=1))
+    for number, (state, until, since) in enumerate(product(Webhook.State.values, times, times[:2])):
+        webhook = make_webhook((acme, globex)[number % 2], name=str(number))
+        Webhook.objects.filter(pk=webhook.pk).update(state=state, breaker_until=until, failing_since=since)
+        webhook.refresh_from_db()
+        rows[kind_of(webhook)].append(webhook)
+    Webhook.objects.filter(pk=make_webhook(acme).pk).update(state="disabled", archived_at=moment)
+    for kind in Kind:
+        assert len(rows[kind]) > 0
+        assert listed(staff_client, trouble=kind) == rows[kind]
+    assert listed(staff_client, trouble="any") == [
+        row for row in Webhook.objects.filter(archived_at=None) if row not in rows[None]
+    ]
+    assert listed(staff_client, trouble="nonsense") == []
+    counts = offered(changelist(staff_client, WEBHOOKS, _facets="True"), "what needs attention")
+    assert counts[2:] == [f"{label} ({len(rows[kind])})" for kind, label in TroubleFilter.labels.items()]
+    assert len(listed(staff_client)) == Webhook.objects.count()
 
 
 @pytest.mark.parametrize("value", ["x", "²", "9" * 30])
