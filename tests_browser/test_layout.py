@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.urls import reverse
 
-from conftest import Cast
+from conftest import Cast, make_user
 from core.clock import now
 from tests_browser.conftest import Visit
 from webhooks.engine import tally
@@ -95,3 +95,26 @@ def test_charts_fit_into_their_card_and_follow_the_period(
         bar = visit.page.locator(".chart-volume rect.series-ok").bounding_box()
         assert bar is not None
         assert bar["height"] > 20
+
+
+@pytest.mark.parametrize("javascript", [True], indirect=True)
+@pytest.mark.parametrize("width", [390, 1280])
+def test_what_staff_see_of_the_panel_fits_and_copies(visit: Visit, acme: Cast, webhook: Webhook, width: int) -> None:
+    make_user("staff@webio.example", is_staff=True, is_superuser=True)
+    tally.add([(acme.organisation.pk, webhook.pk, True, 4_000)] * 123_456, 0, now())
+    delivery = make_delivery(acme, webhook, attempt_count=1)
+    page = visit.page
+    page.set_viewport_size({"width": width, "height": 800})
+    visit.sign_in("staff@webio.example")
+    visit.go(reverse("admin:webhooks_webhook_change", args=[webhook.pk]))
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.get_by_role("link", name="30 days").click()
+    assert page.locator('.switch [aria-current="true"]').inner_text() == "30 days"
+    bar = page.locator(".chart-volume rect.series-ok").bounding_box()
+    assert bar is not None
+    assert bar["height"] > 20
+    visit.go(reverse("admin:webhooks_delivery_change", args=[delivery.pk]))
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.get_by_text("As curl, with secrets masked").click()
+    page.get_by_role("button", name="Copy").click()
+    assert page.url.endswith(reverse("admin:webhooks_delivery_change", args=[delivery.pk]))
