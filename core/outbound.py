@@ -520,7 +520,11 @@ class Stream:
             moment = time.monotonic()
             self._stood = moment - self._looked - wait > STANDSTILL
             self._looked = moment
-            late = [transfer for transfer in self._active if transfer.overdue(moment)] if self._stood else ()
+            late: list[_Transfer] = []
+            if self._stood:
+                late = [transfer for transfer in self._active if transfer.overdue(moment)]
+                # A wait that was stopped ends without a look at what has come.
+                ready = self._poller.poll(0.0)
             for descriptor, events in ready:
                 if descriptor in self._watched:
                     # Errors and hang-ups are both: libcurl finds out which by reading.
