@@ -196,10 +196,13 @@ class Sender:
         sending.round.under_way -= 1
         self.in_flight[sending.delivery.organisation_id] -= 1
 
-    def put_off(self, sending: Sending) -> None:
-        """What goes wrong on our side is not the endpoint's: it uses up no attempt and is looked at again later."""
+    def put_off(self, sending: Sending, error: str = "", detail: str = "") -> None:
+        """What goes wrong on our side is not the endpoint's: it uses up no attempt and is looked at again later.
+
+        `error` and `detail` as an `Outcome` has them.
+        """
         delivery = sending.delivery
-        facts = {"delivery": delivery.id}
+        facts = {"delivery": delivery.id, "error": error, "detail": detail}
         log.error("delivery could not be handled", exc_info=sys.exception() is not None, extra={"facts": facts})
         due.put_off(delivery.id, delivery.attempt_count, now() + OUR_FAULT)
         self.drop(sending)
@@ -222,12 +225,11 @@ class Sender:
                 continue
             sending = cast("Sending", token)
             authentication = sending.endpoint.authentication
-            lane = self.serving.lanes[sending.delivery.webhook_id]
             if outcome.status == 401 and authentication.asks is not None and not sending.renewed:
                 # The token may have been taken back before its time: once with a new one.
                 sending.renewed = True
                 # A request more, of those that its rate lets through.
-                lane.allowance -= 1.0
+                self.serving.lanes[sending.delivery.webhook_id].allowance -= 1.0
                 self.tokens.drop(authentication)
                 self.send(sending)
                 continue
@@ -243,7 +245,7 @@ class Sender:
             self.put_off(sending)
             return
         if outcome.error in OURS:
-            self.put_off(sending)
+            self.put_off(sending, outcome.error, outcome.detail)
             return
         self.ended(sending)
         if outcome.error in UNSENT:
