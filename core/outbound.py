@@ -107,8 +107,8 @@ _BY_CURL_CODE = {
     pycurl.E_SSL_ENGINE_SETFAILED: "local",
     pycurl.E_SSL_ENGINE_INITFAILED: "local",
 }
-#: What this machine is short of when no connection can even be tried: descriptors, memory, ports.
-_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+#: What this machine is short of when no connection can even be tried: descriptors and memory.
+_SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 #: How a kept connection ends that its server has closed meanwhile.
 _DIED = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
@@ -199,6 +199,7 @@ class _Transfer:
         "_body",
         "_body_read",
         "_deadline",
+        "_family",
         "_fresh",
         "_headers",
         "_method",
@@ -222,6 +223,8 @@ class _Transfer:
         self._method = ""
         self._url = ""
         self._deadline = 0.0
+        #: Of the address dialled last.
+        self._family = 0
         self._fresh = False
         self._resolve: Sequence[str] = ()
         #: Lines of all answers to one request, 1xx and trailers included; of too many the first are lost.
@@ -335,6 +338,7 @@ class _Transfer:
             return pycurl.SOCKET_BAD
         # A host may have refused and public addresses; once one of these is dialled, what comes of that counts.
         self._stop = ""
+        self._family = address.family
         try:
             opened = socket.socket(address.family, address.socktype, address.protocol)
             # pycurl takes a copy of it, and does not tell when there is no descriptor left for that.
@@ -345,6 +349,13 @@ class _Transfer:
             if problem.errno != errno.EAFNOSUPPORT:
                 self._stop = "local"
             return pycurl.SOCKET_BAD
+
+    def _short(self, number: int) -> bool:
+        """Whether it is we who are short of something when a connection fails with this `errno`.
+
+        That no address is available means that all ports are taken, but with IPv6 that this machine has no address.
+        """
+        return number in _SHORT or (number == errno.EADDRNOTAVAIL and self._family == socket.AF_INET)
 
     def _on_body(self, data: bytes) -> int | None:
         room = BODY_KEPT - len(self._body)
@@ -363,10 +374,9 @@ class _Transfer:
         getinfo = curl.getinfo
         if code and self._stop != "enough":
             error = self._stop or _BY_CURL_CODE.get(code, "protocol")
-            short = (error == "connect" and getinfo(pycurl.OS_ERRNO) in _SHORT) or (
+            if (error == "connect" and self._short(getinfo(pycurl.OS_ERRNO))) or (
                 error == "dns" and _no_room_for_lookups()
-            )
-            if short:
+            ):
                 error = "local"
             elif settings.OUTBOUND_PROXY and error != "local":
                 error = _behind_proxy(error, code, getinfo(pycurl.HTTP_CONNECTCODE))

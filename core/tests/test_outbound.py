@@ -440,6 +440,14 @@ def test_a_socket_that_the_kernel_refuses_us_is_our_own_fault(
     assert get("http://127.0.0.1:9/").error == error
 
 
+def test_a_family_of_which_we_have_no_address_is_out_of_reach_as_any_that_is() -> None:
+    transfer = outbound._Transfer()
+    for family, short in ((socket.AF_INET, True), (socket.AF_INET6, False)):
+        transfer._family = family
+        assert transfer._short(errno.EADDRNOTAVAIL) == short
+        assert transfer._short(errno.ENOBUFS)
+
+
 def test_without_a_free_port_of_ours_no_connection_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     port = 0
 
