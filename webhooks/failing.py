@@ -57,7 +57,9 @@ def check() -> int:
     steps = [(webhook, _step(webhook, limit)) for webhook in found.select_related("organisation")]
     # Before any mail, whose server may keep us waiting.
     disabled = sum(_disable(webhook) for webhook, step in steps if step == DISABLED)
-    untold = [(webhook, step) for webhook, step in steps if webhook.failing_told < step]
+    # One that another run has disabled just now is that one's to tell of, or the next one's.
+    done = [(webhook, step) for webhook, step in steps if step < DISABLED or webhook.state == Webhook.State.DISABLED]
+    untold = [(webhook, step) for webhook, step in done if webhook.failing_told < step]
     if untold:
         _tell(untold, limit)
     return disabled
@@ -157,7 +159,8 @@ def _mail(connection: BaseEmailBackend, webhook: Webhook, step: int, limit: time
             done |= bool(send_mail(subject, text, None, [address], connection=connection))
         except OSError as problem:  # Every failure of smtplib and of the network is one.
             # An address that is refused for good is refused again.
-            done |= isinstance(problem, SMTPRecipientsRefused) and problem.recipients[address][0] >= 500
+            refusals = problem.recipients.values() if isinstance(problem, SMTPRecipientsRefused) else ()
+            done |= any(code >= 500 for code, _reason in refusals)
             logger.exception("A mail about failing webhook %d could not be sent.", webhook.pk)
     return done
 

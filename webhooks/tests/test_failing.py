@@ -228,6 +228,19 @@ def test_a_mail_is_sent_again_until_one_owner_has_it_unless_all_are_refused_for_
     assert Webhook.objects.get().failing_told == 50
 
 
+def test_an_address_that_is_written_in_another_way_to_the_mail_server_is_refused_like_any(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, server: type[Server]
+) -> None:
+    def refuse(self: Server, messages: Any) -> int:
+        # As Django writes owner@münchen.example.
+        raise SMTPRecipientsRefused({"owner@xn--mnchen-3ya.example": (550, b"No.")})
+
+    monkeypatch.setattr(Server, "send_messages", refuse)
+    failing_for(webhook, 61)
+    check()
+    assert Webhook.objects.get().failing_told == 50
+
+
 def test_a_process_that_ends_while_it_mails_leaves_the_mail_to_the_next(webhook: Webhook, server: type[Server]) -> None:
     server.answer = SystemExit
     failing_for(webhook, 121)
