@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+from core.encryption import DecryptionError
 from webhooks.gaps import followers, waits_of
 from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.panel.charts import charts_of, labels, when
@@ -54,7 +55,13 @@ def _pauses(attempts: list[Attempt]) -> list[timedelta | None]:
 
 
 def request_part(delivery: Delivery, *, query: bool = True) -> dict[str, Any]:
-    """What `_request.html` shows, secrets masked; without `query` that of the URL, too, which may hold a key."""
-    sent = request_of(delivery)
+    """What `_request.html` shows, secrets masked; without `query` that of the URL, too, which may hold a key.
+
+    Nothing where secrets cannot be opened, as of a key that is not among the settings'.
+    """
+    try:
+        sent = request_of(delivery)
+    except DecryptionError:
+        return {"sent": None}
     curl = as_curl("POST", sent.url, sent.headers, sent.body, client_certificate=sent.client_certificate, query=query)
     return {"sent": sent if query else replace(sent, url=mask_query(sent.url)), "curl": curl}

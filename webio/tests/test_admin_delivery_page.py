@@ -14,9 +14,10 @@ from django.urls import reverse
 from conftest import Cast, make_user
 from core.actors import SYSTEM
 from core.clock import now
+from core.encryption import Sealed, key_id_of
 from organisations.models import Organisation, User, WebioToken
 from webhooks.actions import pause_webhook
-from webhooks.models import Attempt, Delivery
+from webhooks.models import Attempt, Delivery, Webhook
 from webhooks.tests.conftest import make_delivery, make_webhook
 
 pytestmark = pytest.mark.once
@@ -92,6 +93,24 @@ def test_staff_see_no_secret(acme: Cast, staff_client: Client) -> None:
     assert "POST https://hooks.example.com/größe?…</p>" in text
     for secret in ("hush", "eyJhbGciOi", webhook.secret, "v1,"):
         assert secret not in text
+
+
+def test_secrets_that_cannot_be_opened_leave_the_rest_of_the_page(acme: Cast, staff_client: Client) -> None:
+    webhook = make_webhook(acme)
+    sealed = Webhook.objects.values_list("secret", flat=True).get(pk=webhook.pk)
+    Webhook.objects.filter(pk=webhook.pk).update(secret=Sealed(sealed.replace(key_id_of(sealed), "0" * 8)))
+    delivery = make_delivery(acme, webhook, state="delivered", attempt_count=1)
+    make_attempt(delivery, 1, status_code=200)
+    for client, url in (
+        (staff_client, address(delivery)),
+        (Client(), reverse("integrations:delivery", args=[acme.organisation.slug, delivery.pk])),
+    ):
+        if client is not staff_client:
+            client.force_login(acme.owner)
+        page = client.get(url)
+        assert (page.status_code, page.context["sent"]) == (200, None)
+        assert "Attempt 1" in page.content.decode()
+        assert "secrets cannot be read" in page.content.decode()
 
 
 def test_what_a_delivery_waits_for_links_to_pages_of_the_admin(acme: Cast, staff_client: Client) -> None:
