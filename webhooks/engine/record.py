@@ -71,11 +71,15 @@ _ENDED_POSTGRESQL = f"""
     DELETE FROM {{outstanding}} AS outstanding USING result
     WHERE {_COUNTS} AND result.ended RETURNING {_OUTCOME}
 """
+#: Strict order may have been chosen while the request was under way.
+_STRICT = """lane IS NOT NULL AND (
+    SELECT ordering FROM {webhook} AS webhook WHERE webhook.id = outstanding.webhook_id
+) = 'strict'"""
 _LATER_POSTGRESQL = f"""
     UPDATE {{outstanding}} AS outstanding SET
         next_attempt_at = CASE WHEN outstanding.next_attempt_at IS NOT NULL THEN result.next_attempt_at END,
         attempt_count = result.number,
-        blocks = result.blocks
+        blocks = result.blocks OR outstanding.{_STRICT}
     FROM result WHERE {_COUNTS} AND NOT result.ended RETURNING {_OUTCOME}
 """
 _WRITE_POSTGRESQL = f"""
@@ -100,13 +104,13 @@ SELECT delivery_id, attempt_count + 1, event_id, webhook_id FROM {outstanding}
 WHERE delivery_id IN (SELECT value FROM json_each(%s))
 """
 _ENDED_SQLITE = "DELETE FROM {outstanding} WHERE delivery_id IN (SELECT value FROM json_each(%s))"
-_LATER_SQLITE = """
-WITH result(id, number, next_attempt_at, blocks) AS ({rows})
-UPDATE {outstanding} SET
-    next_attempt_at = CASE WHEN {outstanding}.next_attempt_at IS NOT NULL THEN result.next_attempt_at END,
+_LATER_SQLITE = f"""
+WITH result(id, number, next_attempt_at, blocks) AS ({{rows}})
+UPDATE {{outstanding}} AS outstanding SET
+    next_attempt_at = CASE WHEN outstanding.next_attempt_at IS NOT NULL THEN result.next_attempt_at END,
     attempt_count = result.number,
-    blocks = result.blocks
-FROM result WHERE {outstanding}.delivery_id = result.id
+    blocks = result.blocks OR (outstanding.{_STRICT})
+FROM result WHERE outstanding.delivery_id = result.id
 """
 #: Most outcomes are the same, so all deliveries that had one are changed at once.
 _UPDATE_SQLITE = """

@@ -22,10 +22,10 @@ from core.tests.receivers import Received, answer, hang, raw, receiver
 from webhooks.actions import pause_webhook, resume_webhook, update_webhook
 from webhooks.engine.drain import Drain
 from webhooks.engine.leases import Leases
-from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.models import Attempt, Delivery, Outstanding, Webhook
 from webhooks.tests.conftest import make_webhook
 from webhooks.tests.endpoint import Endpoint
-from webhooks.tests.engine import deliver
+from webhooks.tests.engine import deliver, running_drain
 
 pytestmark = pytest.mark.django_db
 
@@ -218,6 +218,17 @@ def test_what_is_to_be_repeated_keeps_back_what_comes_after_a_change_to_strict_o
     assert texts() == ["one"]
     deliver(now() + timedelta(minutes=1))
     assert texts() == ["one", "one", "two"]
+
+
+def test_so_does_what_was_under_way_at_the_change(acme: Cast, endpoint: Endpoint) -> None:
+    webhook = make_webhook(acme, callback_url=endpoint.url, ordering="first")
+    endpoint.status, endpoint.delay = 500, 0.3
+    conversation_actions.receive_message(channel=acme.channel, address=acme.contact.address, body="one")
+    with running_drain() as drain:
+        drain.look()
+        drain.sender.start()
+        update_webhook(webhook=webhook, actor=SYSTEM, ordering="strict")
+    assert Outstanding.objects.get(webhook=webhook).blocks
 
 
 @pytest.mark.parametrize("ordering", ["first", "strict"])
