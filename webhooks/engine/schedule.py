@@ -16,8 +16,9 @@ JITTER = 0.1
 #: An endpoint may not ask for more than this, seconds.
 RETRY_AFTER_MAXIMUM = 86_400
 GONE = 410
-#: A delivery that failed inside the engine itself waits this long.
+#: A delivery that failed inside the engine itself waits this long; what the machine lacks it may have again soon.
 OUR_FAULT = timedelta(minutes=5)
+SHORTAGE = timedelta(seconds=30)
 #: Error classes that no later attempt can mend; that failed before they reached the endpoint, and so say nothing about
 #: it; and that are the platform's own, and so use up no attempt.
 HOPELESS = frozenset({"invalid_url", "body_too_large"})

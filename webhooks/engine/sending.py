@@ -18,7 +18,7 @@ from webhooks.engine import due, record
 from webhooks.engine.due import Due
 from webhooks.engine.lane import Lane
 from webhooks.engine.outgoing import BodyTooLarge, Directory, Endpoint, build
-from webhooks.engine.schedule import GONE, OUR_FAULT, OURS, UNSENT
+from webhooks.engine.schedule import GONE, OUR_FAULT, OURS, SHORTAGE, UNSENT
 from webhooks.engine.serving import Serving
 from webhooks.engine.writing import Writer
 
@@ -202,9 +202,10 @@ class Sender:
         `error` and `detail` as an `Outcome` has them.
         """
         delivery = sending.delivery
+        until = now() + (SHORTAGE if error else OUR_FAULT)
         facts = {"delivery": delivery.id, "error": error, "detail": detail}
         log.error("delivery could not be handled", exc_info=sys.exception() is not None, extra={"facts": facts})
-        due.put_off(delivery.id, delivery.attempt_count, now() + OUR_FAULT)
+        due.put_off(delivery.id, delivery.attempt_count, until)
         self.drop(sending)
 
     def drop(self, sending: Sending) -> None:
