@@ -79,13 +79,18 @@ ORDER BY d.next_attempt_at, d.delivery_id
 LIMIT {{quota}}
 """
 
-#: First attempts alone, among the oldest of all: no index tells them from retries.
+#: First attempts alone, among the oldest of all, as no index tells them from retries; none behind a retry.
 AMONG = 2000
 _OLDEST = f"""(
     SELECT * FROM {{outstanding}} WHERE webhook_id = {{webhook_id}} AND next_attempt_at <= {{moment}}
     ORDER BY next_attempt_at, delivery_id LIMIT {AMONG}
 )"""
-_FIRST_ATTEMPTS = "AND d.attempt_count = 0"
+_FIRST_ATTEMPTS = """AND d.attempt_count = 0 AND (
+      SELECT b.attempt_count FROM {outstanding} AS b
+      WHERE b.webhook_id = d.webhook_id AND b.lane = d.lane AND b.blocks AND b.seq < d.seq
+        AND b.next_attempt_at IS NOT NULL
+      ORDER BY b.seq LIMIT 1
+  ) > 0 IS NOT TRUE"""
 
 _WITH_EVENT = f"""
 SELECT {COLUMNS} FROM {{due}} {{events}}

@@ -116,7 +116,7 @@ class Intake:
             yield from self.read()
         if noting:
             self.newest = yield dispatch.newest
-        more = any(lane.more and lane.quota() > 0 for lane in self.serving.lanes.values())
+        more = any(lane.wants() for lane in self.serving.lanes.values())
         # What was heard of may have been dispatched by others, also beside what was not, or is left to them.
         seen = after and (taken.events or not polite)
         untold = hinted and place[1] > 1 and not seen
@@ -232,7 +232,7 @@ class Intake:
         wanted = []
         for webhook_id, quota in quotas:
             lane = lanes[webhook_id]
-            retries = lane.room_for_retries() > 0
+            retries = lane.reads_retries()
             if not retries or moment - lane.rewound_at >= REWIND_SECONDS:
                 lane.rewind()
             lane.reading = True
@@ -261,12 +261,12 @@ class Intake:
                 passed.add(one.webhook_id)
         for webhook_id, quota in quotas:
             lanes[webhook_id].backlog = found[webhook_id] >= quota
-            if webhook_id in firsts:
-                # There are retries, which are read when there is room for them.
+            lanes[webhook_id].more_retries = webhook_id in firsts
+            if webhook_id in firsts or found[webhook_id] < quota:
                 lanes[webhook_id].rewind()
-            elif found[webhook_id] < quota:
-                lanes[webhook_id].rewind()
+            if found[webhook_id] < quota:
                 lanes[webhook_id].more = webhook_id in passed or webhook_id in self.further
+                lanes[webhook_id].first_attempts_first = False
 
 
 def take_events(

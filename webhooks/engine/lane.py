@@ -54,8 +54,11 @@ class Lane:
     #: Moving average of seconds per request and the best lately; None until the first answer.
     pace: float | None = None
     best: float | None = None
-    #: One request at a time, until it succeeds: the breaker was open.
+    #: One request at a time, until it succeeds: the breaker was open. Every second probe is a first attempt if one is
+    #: due: retries of what an endpoint never takes would keep all else back.
     probing: bool = False
+    breaker_level: int = 0
+    first_attempts_first: bool = False
     #: Outcomes not yet written that decide whether anything may start; until then nothing does.
     undecided: int = 0
     #: (requests, seconds) of the rate limit, the requests that may start now, and when that was reckoned.
@@ -77,8 +80,9 @@ class Lane:
     after: tuple[str, int] = START
     #: Some of what is held was read, not taken as it was made.
     loaded: bool = False
-    #: More is due than is held.
+    #: More is due than is held; retries, too, which the latest reading left out for want of room.
     more: bool = False
+    more_retries: bool = False
     #: The latest reading has left some for the next.
     backlog: bool = False
     #: Reading goes on from there; False once it has begun at the start again, or was told to.
@@ -92,6 +96,9 @@ class Lane:
         self.organisation_id = wanting.organisation_id
         self.retry_delays = wanting.retry_delays
         self.probing = wanting.breaker_level > 0
+        if wanting.breaker_level != self.breaker_level:
+            self.breaker_level = wanting.breaker_level
+            self.first_attempts_first = self.probing and self.breaker_level % 2 == 0
         rate = None if wanting.rate_limit is None else (wanting.rate_limit, wanting.rate_seconds)
         if rate != self.rate:
             self.rate = rate
@@ -115,9 +122,17 @@ class Lane:
         half = max(1, int(self.soon() * RETRY_SHARE))
         return half - self.retries_waiting - self.retries_in_flight
 
+    def reads_retries(self) -> bool:
+        """Whether the next reading takes retries, too."""
+        return self.room_for_retries() > 0 and not self.first_attempts_first
+
+    def wants(self) -> bool:
+        """There is more to read, and room for it."""
+        return (self.more or (self.more_retries and self.room_for_retries() > 0)) and self.quota() > 0
+
     def starving(self) -> bool:
-        """Half of what can start soon is not even read, and it is not known to be retries that have no room."""
-        return self.more and self.room_for_retries() > 0 and 2 * self.quota() > self.soon()
+        """Half of what can start soon is not even read, though there is more."""
+        return self.wants() and 2 * self.quota() > self.soon()
 
     def soon(self, seconds: float = AHEAD_SECONDS) -> int:
         """How many can start within so many seconds."""
@@ -151,7 +166,7 @@ class Lane:
         attempts, and take turns with them where there is room for one request only."""
         if self.retries_in_flight >= max(1, int(self.cap * RETRY_SHARE)):
             return self._next(room_for_retry=False)
-        if self.retried and self.retries_waiting and (self.probing or self.cap < 2.0):
+        if self.retried and self.retries_waiting and self.cap < 2.0:
             return self._next(room_for_retry=False) or self._next(room_for_retry=True)
         return self._next(room_for_retry=True)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from bisect import bisect_left
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,11 +14,13 @@ from conftest import Cast
 from conversations import actions as conversation_actions
 from core.clock import now
 from core.outbound import Outcome
+from core.tests import receivers
+from core.tests.receivers import Received, receiver
 from webhooks.engine import lane as lanes
 from webhooks.engine import sending
 from webhooks.engine.due import Due, Wanting
 from webhooks.engine.lane import CAP_MOST, CAP_START, Lane
-from webhooks.models import Attempt, Delivery, EngineTotal, Tally, Webhook
+from webhooks.models import Attempt, Delivery, EngineTotal, Outstanding, Tally, Webhook
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver, running_drain, step
@@ -107,9 +112,8 @@ def test_retries_that_wait_take_no_more_than_half_of_what_is_read() -> None:
     assert (lane.quota(), lane.room_for_retries()) == (CAP_START, CAP_START // 2)
 
 
-@pytest.mark.parametrize("probing", [True, False])
-def test_where_one_is_under_way_at_a_time_retries_and_first_attempts_take_turns(probing: bool) -> None:
-    lane = Lane(cap=1.0, probing=probing)
+def test_where_one_is_under_way_at_a_time_retries_and_first_attempts_take_turns() -> None:
+    lane = Lane(cap=1.0)
     for number in range(3):
         lane.take(due(number, attempts=1))
     for number in range(3, 5):
@@ -121,6 +125,62 @@ def test_where_one_is_under_way_at_a_time_retries_and_first_attempts_take_turns(
         started.append(one.id)
     assert started == [0, 3, 1, 4, 2]
     assert (lane.retries_waiting, lane.retries_in_flight) == (0, 0)
+
+
+@pytest.mark.django_db
+def test_nobody_looks_again_and_again_for_first_attempts_where_only_retries_are_due(
+    acme: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = make_webhook(acme)
+    Webhook.objects.filter(pk=webhook.pk).update(rate_limit=1, rate_seconds=1)
+    make_delivery(acme, webhook, state="failed")
+    for _ in range(20):
+        make_delivery(acme, webhook, attempt_count=1)
+    with running_drain() as drain:
+        drain.look()
+        lane = drain.serving.lanes[webhook.pk]
+        assert lane.retries_waiting == lane.soon() > 1
+        # The oldest were read, and there are more; then none that there is room for.
+        assert drain.intake.found
+        drain.look()
+        assert (drain.intake.found, lane.more, lane.more_retries) == (False, False, True)
+        while lane.room_for_retries() <= 0:
+            assert not drain.intake.starving()
+            assert lane.next() is not None
+        assert drain.intake.starving()
+        lane.forget_waiting()
+
+
+@pytest.mark.parametrize("ordering", ["first", "strict"])
+@pytest.mark.django_db
+def test_what_an_endpoint_never_takes_does_not_keep_back_what_it_does_take(
+    acme: Cast, ordering: str, settings: Any
+) -> None:
+    settings.OUTBOUND_ALLOWED_NETWORKS = ["127.0.0.1/32"]
+
+    def behave(connection: socket.socket, request: Received) -> bool:
+        return receivers.answer(500 if b"poison" in request.body else 200)(connection, request)
+
+    def say(count: int, text: str) -> None:
+        for number in range(count):
+            address = f"44771747{text[:1].encode().hex()}{number:02}"
+            conversation_actions.receive_message(channel=acme.channel, address=address, body=text)
+
+    with receiver(behave) as server:
+        webhook = make_webhook(acme, callback_url=server.url, ordering=ordering)
+        say(30, "poison")
+        at = now()
+        deliver(at)
+        webhook.refresh_from_db()
+        assert webhook.breaker_level == 1
+        # All were tried but for those that the breaker kept back; what can be taken comes after them.
+        Outstanding.objects.filter(attempt_count=0).update(attempt_count=1)
+        Outstanding.objects.update(next_attempt_at=at)
+        say(3, "good")
+        for _probe in range(2):
+            at += timedelta(seconds=100)
+            deliver(at)
+    assert sum(b"good" in request.body for request in server.requests) == 3
 
 
 @pytest.mark.django_db
