@@ -1,7 +1,8 @@
 """Deliveries that were fanned out while their webhook changed its state, and so got the state before.
 
 Fan-out reads a webhook without locking it, since a lock would make it wait for every outcome. A delivery inserted
-beside a resume is committed as held after the resume has released what it saw; beside a deletion, as pending.
+beside a deletion is committed as pending after the deletion has cancelled what it saw. (A resume waits for who fans
+out: `webhooks.outstanding.release_all`.)
 
 And times that were written before the clock was put back.
 """
