@@ -110,6 +110,8 @@ _BY_CURL_CODE = {
 #: What this machine is short of when no connection can even be tried: descriptors and memory.
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+_IPV4 = socket.AF_INET
+
 #: How a kept connection ends that its server has closed meanwhile.
 _DIED = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
 
@@ -318,7 +320,8 @@ class _Transfer:
         libcurl itself tries some of them (RFC 9112 §9.3.1), but those of a server that closes each may all be dying.
         """
         curl = self.curl
-        if code not in _DIED or self._fresh or self._headers or curl.getinfo(pycurl.NUM_CONNECTS):
+        over = not self._deadline
+        if code not in _DIED or over or self._fresh or self._headers or curl.getinfo(pycurl.NUM_CONNECTS):
             return False
         self._spent = curl.getinfo(pycurl.TOTAL_TIME)
         if self._spent > DIES_WITHIN:
@@ -355,7 +358,7 @@ class _Transfer:
 
         That no address is available means that all ports are taken, but with IPv6 that this machine has no address.
         """
-        return number in _SHORT or (number == errno.EADDRNOTAVAIL and self._family == socket.AF_INET)
+        return number in _SHORT or (number == errno.EADDRNOTAVAIL and self._family == _IPV4)
 
     def _on_body(self, data: bytes) -> int | None:
         room = BODY_KEPT - len(self._body)
@@ -515,6 +518,7 @@ class Stream:
 
         When this process stood still for long, a request whose time went by meanwhile has what came for it read: an
         answer counts as one in time, and without one it is "local", as nobody knows what the endpoint would have done.
+        What was not sent before is not sent any more.
         """
         deadline = time.monotonic() + timeout
         multi = self._multi
@@ -533,6 +537,8 @@ class Stream:
             late: list[_Transfer] = []
             if self._stood:
                 late = [transfer for transfer in self._active if transfer.overdue(moment)]
+                over = [transfer.curl for transfer in late if not transfer.curl.getinfo(pycurl.REQUEST_SIZE)]
+                self._refused += [self._finish(curl, pycurl.E_OPERATION_TIMEDOUT) for curl in over]
                 # A wait that was stopped ends without a look at what has come.
                 ready = self._poller.poll(0.0)
             for descriptor, events in ready:

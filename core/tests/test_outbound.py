@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -501,6 +502,33 @@ def test_what_came_while_this_process_stood_still_came_in_time() -> None:
         said, _ = asking.communicate(timeout=10)
     # Nobody was there to see whether the second would have answered.
     assert said.splitlines() == ["200 -", "None local"]
+
+
+def test_what_was_not_sent_before_this_process_stood_still_is_not_sent_any_more(
+    trusted: trustme.CA, stream: Stream
+) -> None:
+    came: list[bytes] = []
+
+    def greet_late(listener: socket.socket) -> None:
+        with listener.accept()[0] as taken:
+            time.sleep(0.5)
+            # The greeting is there when it goes on, and the request would follow.
+            with (
+                contextlib.suppress(OSError),
+                server_context(trusted, "127.0.0.1").wrap_socket(taken, server_side=True) as secure,
+            ):
+                came.append(secure.recv(100))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        greeting = threading.Thread(target=greet_late, args=(listener,))
+        greeting.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        stream.submit(Request("POST", url, deadline=1.0), None)
+        assert stream.poll(0.2) == []
+        time.sleep(STANDSTILL + 0.5)
+        assert drain(stream, 1)[None].error == "local"
+        greeting.join()
+    assert came in ([], [b""])
 
 
 def test_a_stream_that_rested_takes_nobodys_time(stream: Stream) -> None:
