@@ -213,7 +213,7 @@ class Intake:
         """How much to read of each webhook: equal parts for organisations, then for their webhooks."""
         by_organisation: dict[int, list[tuple[int, int]]] = {}
         for pk, lane in self.serving.lanes.items():
-            lane.more = pk in self.further
+            lane.more, lane.more_retries = pk in self.further, False
         for one in wanting:
             lane = self.serving.lane(one.webhook_id)
             lane.more = self.serving.serves(one.webhook_id)
