@@ -260,13 +260,18 @@ class Intake:
             else:
                 passed.add(one.webhook_id)
         for webhook_id, quota in quotas:
-            lanes[webhook_id].backlog = found[webhook_id] >= quota
-            lanes[webhook_id].more_retries = webhook_id in firsts
-            if webhook_id in firsts or found[webhook_id] < quota:
-                lanes[webhook_id].rewind()
-            if found[webhook_id] < quota:
-                lanes[webhook_id].more = webhook_id in passed or webhook_id in self.further
-                lanes[webhook_id].first_attempts_first = False
+            lane, whole = lanes[webhook_id], found[webhook_id] < quota
+            lane.backlog = not whole
+            lane.more_retries = webhook_id in firsts
+            if webhook_id in firsts:
+                lane.rewind()
+                if whole or webhook_id in passed:
+                    # Whoever begins at the oldest each time would find the same again.
+                    lane.more = webhook_id in self.further
+                    lane.first_attempts_first = False
+            elif whole:
+                lane.rewind()
+                lane.more = webhook_id in passed or webhook_id in self.further
 
 
 def take_events(
