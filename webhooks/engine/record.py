@@ -72,14 +72,14 @@ _ENDED_POSTGRESQL = f"""
     WHERE {_COUNTS} AND result.ended RETURNING {_OUTCOME}
 """
 #: Strict order may have been chosen while the request was under way.
-_STRICT = """lane IS NOT NULL AND (
+_STRICT = """(outstanding.lane IS NOT NULL AND (
     SELECT ordering FROM {webhook} AS webhook WHERE webhook.id = outstanding.webhook_id
-) = 'strict'"""
+) = 'strict')"""
 _LATER_POSTGRESQL = f"""
     UPDATE {{outstanding}} AS outstanding SET
         next_attempt_at = CASE WHEN outstanding.next_attempt_at IS NOT NULL THEN result.next_attempt_at END,
         attempt_count = result.number,
-        blocks = result.blocks OR outstanding.{_STRICT}
+        blocks = result.blocks OR {_STRICT}
     FROM result WHERE {_COUNTS} AND NOT result.ended RETURNING {_OUTCOME}
 """
 _WRITE_POSTGRESQL = f"""
@@ -109,7 +109,7 @@ WITH result(id, number, next_attempt_at, blocks) AS ({{rows}})
 UPDATE {{outstanding}} AS outstanding SET
     next_attempt_at = CASE WHEN outstanding.next_attempt_at IS NOT NULL THEN result.next_attempt_at END,
     attempt_count = result.number,
-    blocks = result.blocks OR (outstanding.{_STRICT})
+    blocks = result.blocks OR {_STRICT}
 FROM result WHERE outstanding.delivery_id = result.id
 """
 #: Most outcomes are the same, so all deliveries that had one are changed at once.

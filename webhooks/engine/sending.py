@@ -156,10 +156,6 @@ class Sender:
 
     def send(self, sending: Sending) -> None:
         """Start a request, or have it wait for the token that its endpoint asks for."""
-        if not self.serving.leases.stands(sending.delivery.webhook_id, time.monotonic()):
-            # After the wait for a token it may be another engine's.
-            self.drop(sending)
-            return
         authentication = sending.endpoint.authentication
         line = self.tokens.line(authentication)
         if line is None and authentication.asks is not None:
@@ -181,12 +177,19 @@ class Sender:
         self.stream.submit(request, sending)
         self.sent += 1
 
+    def send_late(self, sending: Sending) -> None:
+        """Send what waited for a token, unless it may be another engine's by now."""
+        if self.serving.leases.stands(sending.delivery.webhook_id, time.monotonic()):
+            self.send(sending)
+        else:
+            self.drop(sending)
+
     def take_token(self, authentication: Authentication, outcome: Outcome) -> None:
         """Go on with what waited for a token. Without one the attempt has failed, unless it is our own fault."""
         given = self.tokens.take(authentication, outcome)
         for sending in self.parked.pop(authentication.key, []):
             if given:
-                self.send(sending)
+                self.send_late(sending)
             else:
                 self.take_in(sending, outcome if outcome.error in OURS else no_answer("auth"))
 
@@ -232,7 +235,7 @@ class Sender:
                 # A request more, of those that its rate lets through.
                 self.serving.lanes[sending.delivery.webhook_id].allowance -= 1.0
                 self.tokens.drop(authentication)
-                self.send(sending)
+                self.send_late(sending)
                 continue
             self.take_in(sending, outcome)
 

@@ -16,7 +16,7 @@ from conversations.models import Event
 from core.actors import SYSTEM
 from core.clock import now
 from webhooks.actions import create_webhook
-from webhooks.models import Delivery, Outstanding, Webhook
+from webhooks.models import Attempt, Delivery, Outstanding, Webhook
 from webhooks.outstanding import of
 from webhooks.tests.endpoint import Endpoint, running_endpoint
 from webhooks.tests.running import own_database
@@ -63,6 +63,17 @@ def make_delivery(cast: Cast, webhook: Webhook, **changes: Any) -> Delivery:
     if delivery.state in ("pending", "held"):
         of(delivery, due, blocks=blocks).save(force_insert=True)
     return delivery
+
+
+def make_attempt(delivery: Delivery, number: int, **changes: Any) -> Attempt:
+    """An attempt of a delivery, made now unless told otherwise."""
+    values: dict[str, Any] = {
+        "attempted_at": now(),
+        "duration_ms": 12,
+        "timings": {"dns": 1, "connect": 2, "tls": 0, "firstByte": 11, "total": 12},
+        **changes,
+    }
+    return Attempt.objects.create(organisation_id=delivery.organisation_id, delivery=delivery, number=number, **values)
 
 
 def finish(deliveries: QuerySet[Delivery], **changes: Any) -> None:

@@ -15,16 +15,15 @@ from django.test import Client
 from conftest import Cast
 from conversations.models import Event
 from core.actors import SYSTEM
-from core.clock import now
 from core.outbound import Request, fetch
 from core.tests.receivers import answer, receiver
 from organisations.models import WebioToken
 from testing import services
 from webhooks.actions import archive_webhook, pause_webhook
-from webhooks.models import Attempt, Delivery, Webhook
+from webhooks.models import Delivery, Webhook
 from webhooks.panel.curl import as_curl
 from webhooks.payloads import render
-from webhooks.tests.conftest import make_delivery, make_webhook
+from webhooks.tests.conftest import make_attempt, make_delivery, make_webhook
 from webhooks.tests.pages import at
 
 pytestmark = pytest.mark.once
@@ -34,18 +33,6 @@ pytestmark = pytest.mark.once
 def signed_in(acme: Cast, client: Client) -> Client:
     client.force_login(acme.developer)
     return client
-
-
-def make_attempt(delivery: Delivery, number: int, **values: Any) -> Attempt:
-    return Attempt.objects.create(
-        organisation_id=delivery.organisation_id,
-        delivery=delivery,
-        number=number,
-        attempted_at=now(),
-        duration_ms=12,
-        timings={"dns": 1, "connect": 2, "tls": 0, "firstByte": 11, "total": 12},
-        **values,
-    )
 
 
 def test_the_attempts_are_told_in_order(acme: Cast, webhook: Webhook, signed_in: Client) -> None:

@@ -17,8 +17,8 @@ from core.clock import now
 from core.encryption import Sealed, key_id_of
 from organisations.models import Organisation, User, WebioToken
 from webhooks.actions import pause_webhook
-from webhooks.models import Attempt, Delivery, Webhook
-from webhooks.tests.conftest import make_delivery, make_webhook
+from webhooks.models import Delivery, Webhook
+from webhooks.tests.conftest import make_attempt, make_delivery, make_webhook
 
 pytestmark = pytest.mark.once
 
@@ -29,16 +29,9 @@ def staff_client(staff: User, client: Client) -> Client:
     return client
 
 
-def make_attempt(delivery: Delivery, number: int, **values: Any) -> Attempt:
-    return Attempt.objects.create(
-        organisation_id=delivery.organisation_id,
-        delivery=delivery,
-        number=number,
-        attempted_at=now() + timedelta(seconds=5 * number),
-        duration_ms=12,
-        timings={"dns": 1, "connect": 2, "tls": 4, "firstByte": 11, "total": 12},
-        **values,
-    )
+def attempted(delivery: Delivery, number: int, **values: Any) -> None:
+    timings = {"dns": 1, "connect": 2, "tls": 4, "firstByte": 11, "total": 12}
+    make_attempt(delivery, number, attempted_at=now() + timedelta(seconds=5 * number), timings=timings, **values)
 
 
 def address(delivery: Delivery) -> str:
@@ -56,8 +49,8 @@ def test_staff_see_attempts_and_request_of_every_organisations_deliveries(
 ) -> None:
     for cast in (acme, globex):
         delivery = make_delivery(cast, make_webhook(cast), state="delivered", attempt_count=2)
-        make_attempt(delivery, 1, error="timeout", error_detail="There was no complete answer in time.")
-        make_attempt(
+        attempted(delivery, 1, error="timeout", error_detail="There was no complete answer in time.")
+        attempted(
             delivery, 2, status_code=200, response_headers=[["x-of", cast.organisation.slug]], response_body="<b>ok</b>"
         )
         page = text_of(staff_client, delivery)
@@ -100,7 +93,7 @@ def test_secrets_that_cannot_be_opened_leave_the_rest_of_the_page(acme: Cast, st
     sealed = Webhook.objects.values_list("secret", flat=True).get(pk=webhook.pk)
     Webhook.objects.filter(pk=webhook.pk).update(secret=Sealed(sealed.replace(key_id_of(sealed), "0" * 8)))
     delivery = make_delivery(acme, webhook, state="delivered", attempt_count=1)
-    make_attempt(delivery, 1, status_code=200)
+    attempted(delivery, 1, status_code=200)
     for client, url in (
         (staff_client, address(delivery)),
         (Client(), reverse("integrations:delivery", args=[acme.organisation.slug, delivery.pk])),
@@ -129,7 +122,7 @@ def test_what_a_delivery_waits_for_links_to_pages_of_the_admin(acme: Cast, staff
 
 def test_the_rights_to_see_attempts_and_events_are_asked_for(acme: Cast, client: Client) -> None:
     delivery = make_delivery(acme, make_webhook(acme), state="failed", attempt_count=1)
-    make_attempt(delivery, 1, status_code=500, response_body="no thanks")
+    attempted(delivery, 1, status_code=500, response_body="no thanks")
     helper = make_user("helper@webio.example", is_staff=True)
     client.force_login(helper)
     assert client.get(address(delivery)).status_code == 403
@@ -164,7 +157,7 @@ def test_many_attempts_take_no_more_queries(
 ) -> None:
     delivery = make_delivery(acme, make_webhook(acme), attempt_count=10)
     for number in range(1, 11):
-        make_attempt(delivery, number, status_code=500)
+        attempted(delivery, number, status_code=500)
     with django_assert_max_num_queries(14):
         page = text_of(staff_client, delivery)
     assert page.count('class="attempt-head"') == 10
