@@ -17,7 +17,18 @@ from core.clock import now
 from organisations.staff import FewFilter, HistoryAdmin, HistoryInline, OrganisationFilter, numbers
 from webhooks import actions, replay
 from webhooks.incidents import Kind, in_trouble, incidents
-from webhooks.models import Attempt, Delivery, Durations, EngineTotal, Lease, Replay, Subscription, Tally, Webhook
+from webhooks.models import (
+    Attempt,
+    Delivery,
+    Durations,
+    EngineTotal,
+    FailureTotal,
+    Lease,
+    Replay,
+    Subscription,
+    Tally,
+    Webhook,
+)
 from webhooks.outstanding import in_state
 from webhooks.panel.parts import attempts_part, history_part, request_part, waits_part
 from webhooks.tallies import Figures
@@ -319,6 +330,15 @@ class EngineTotalAdmin(FiguresAdmin):
 
     list_display = ("slot", "delivered", "failed", "rate", "p50", "p95")
     fixed_fields = ()
+
+
+@admin.register(FailureTotal)
+class FailureTotalAdmin(HistoryAdmin):
+    """Why attempts of the engine in one slot failed, ever."""
+
+    list_display = ("slot", "reason", "failed")
+    fixed_fields = ()
+    ordering = ("slot", "reason")
 
 
 @admin.register(Lease)

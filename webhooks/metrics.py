@@ -16,8 +16,21 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from conversations.models import Undispatched
 from core import loops, metrics
 from core.clock import now
-from webhooks.models import DURATION_BOUNDS, DURATION_CLASSES, EngineTotal, Lease, Outstanding, Webhook
+from core.outbound import ERRORS
+from webhooks.engine.schedule import OURS
+from webhooks.models import (
+    DURATION_BOUNDS,
+    DURATION_CLASSES,
+    EngineTotal,
+    FailureTotal,
+    Lease,
+    Outstanding,
+    Webhook,
+)
 from webhooks.signals import LOOP
+
+#: Reasons that are told from the start, so that the first failure of a kind shows as one; what is ours is no attempt.
+REASONS = (*(error for error in ERRORS if error not in OURS), "http_3xx", "http_4xx", "http_5xx")
 
 
 def collect() -> Iterable[Metric]:
@@ -93,6 +106,11 @@ def _attempts() -> Iterable[Metric]:
     for outcome in ("delivered", "failed"):
         outcomes.add_metric([outcome], found[outcome])
     yield outcomes
+    failures = CounterMetricFamily("webio_failed_attempts", "Failed attempts by reason", labels=["reason"])
+    by_reason = FailureTotal.objects.order_by().values_list("reason").annotate(sum=Sum("failed"))
+    for reason, count in {**dict.fromkeys(REASONS, 0), **dict(by_reason)}.items():
+        failures.add_metric([reason], count)
+    yield failures
     bounds = [*(str(bound / 1000) for bound in DURATION_BOUNDS), "+Inf"]
     buckets = list(zip(bounds, accumulate(found[name] for name in DURATION_CLASSES), strict=True))
     yield HistogramMetricFamily(

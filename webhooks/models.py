@@ -396,6 +396,23 @@ class EngineTotal(Durations):
         return str(self.slot)
 
 
+class FailureTotal(models.Model):
+    """How many attempts of the engine in one slot failed for one reason since the platform was set up: never reset."""
+
+    slot = models.PositiveSmallIntegerField()
+    #: An error class (`core.outbound.ERRORS`), or "http_5xx" and the like for an answer that was not wanted.
+    reason = models.CharField(_("reason"), max_length=32)
+    failed = models.PositiveBigIntegerField(_("failed"), default=0)
+
+    class Meta:
+        verbose_name = _("engine's failures")
+        verbose_name_plural = _("engines' failures")
+        constraints = [models.UniqueConstraint(fields=["slot", "reason"], name="failure_total_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.slot} · {self.reason}"
+
+
 class Replay(models.Model):
     """A job that sends a webhook's past events again, at a chosen rate. Its rows are the work: it survives restarts."""
 

@@ -161,6 +161,11 @@ class Report(NamedTuple):
         """The delivery has arrived."""
         return self.state == Delivery.State.DELIVERED
 
+    @property
+    def reason(self) -> str:
+        """Why it failed, as `FailureTotal` has it: its error class, or the class of its status (RFC 9110 §15)."""
+        return self.error or f"http_{(self.status_code or 0) // 100}xx"
+
 
 @dataclass(slots=True)
 class Result:
@@ -263,6 +268,7 @@ def write(given: Sequence[tuple[Any, ...]], slot: int = 0, tripping: Collection[
         written = Written(len(counted))
         _note_health(locked, own, written_at, tripping, written)
         tally.add(((one.organisation_id, one.webhook_id, one.ok, one.duration_ms) for one in own), slot, written_at)
+        tally.add_failures((one.reason for one in own if not one.ok), slot)
     return written
 
 

@@ -15,7 +15,17 @@ from core import models as core
 from core.statements import Plain, execute, execute_in_turn
 from core.statements import finds as finds_any
 from organisations.models import Organisation, WebioToken
-from webhooks.models import Attempt, Delivery, EngineTotal, Lease, Outstanding, Subscription, Tally, Webhook
+from webhooks.models import (
+    Attempt,
+    Delivery,
+    EngineTotal,
+    FailureTotal,
+    Lease,
+    Outstanding,
+    Subscription,
+    Tally,
+    Webhook,
+)
 
 TABLES = {
     "event": Event._meta.db_table,
@@ -32,6 +42,7 @@ TABLES = {
     "lease": Lease._meta.db_table,
     "tally": Tally._meta.db_table,
     "total": EngineTotal._meta.db_table,
+    "failure_total": FailureTotal._meta.db_table,
 }
 
 

@@ -11,6 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from benchmarks.common import free_port
 from conftest import Cast
 from conversations.models import Undispatched
 from core import loops
@@ -22,13 +23,20 @@ from webhooks.actions import archive_webhook
 from webhooks.engine.drain import Drain
 from webhooks.engine.leases import ask
 from webhooks.metrics import collect
-from webhooks.models import Attempt, Delivery, EngineTotal, Outstanding, Webhook
+from webhooks.models import Attempt, Delivery, EngineTotal, FailureTotal, Outstanding, Webhook
 from webhooks.signals import LOOP
 from webhooks.tests.conftest import make_delivery, make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import deliver
 
-PREFIXES = ("webio_deliveries", "webio_attempt", "webio_events", "webio_loop", "webio_webhooks")
+PREFIXES = (
+    "webio_deliveries",
+    "webio_attempt",
+    "webio_failed_attempts",
+    "webio_events",
+    "webio_loop",
+    "webio_webhooks",
+)
 DURATION = "webio_attempt_duration_seconds"
 
 pytestmark = pytest.mark.django_db
@@ -113,6 +121,43 @@ def test_the_totals_of_all_engines_are_summed_and_buckets_are_cumulative(client:
     assert figures[f'{DURATION}_bucket{{le="+Inf"}}'] == figures[f"{DURATION}_count"] == 9
 
 
+def test_failed_attempts_are_counted_by_reason_over_all_engines(acme: Cast, client: Client, endpoint: Endpoint) -> None:
+    FailureTotal.objects.create(slot=3, reason="http_5xx", failed=4)
+    assert reasons(client) == {"http_5xx": 4}
+    webhook = make_webhook(acme, callback_url=endpoint.url)
+    closed = make_webhook(acme, callback_url=f"http://127.0.0.1:{free_port()}/")
+    for status, count in ((200, 1), (503, 2), (404, 1), (302, 1)):
+        endpoint.status = status
+        for _number in range(count):
+            make_delivery(acme, webhook)
+        deliver()
+    for _round in range(2):
+        make_delivery(acme, closed)
+        deliver()
+    assert reasons(client) == {"http_5xx": 6, "http_4xx": 1, "http_3xx": 1, "connect": 2}
+    assert told(client)['webio_attempts_total{outcome="failed"}'] == 6
+    FailureTotal.objects.filter(slot=3).delete()
+    Attempt.objects.all().delete()
+    assert reasons(client) == {"http_5xx": 2, "http_4xx": 1, "http_3xx": 1, "connect": 2}
+
+
+def test_a_reason_is_told_before_its_first_failure_and_our_own_faults_are_none(client: Client) -> None:
+    found = {name for name in told(client) if name.startswith("webio_failed_attempts_total")}
+    for reason in ("timeout", "tls", "dns", "refused_address", "http_4xx"):
+        assert f'webio_failed_attempts_total{{reason="{reason}"}}' in found
+    assert not any("local" in name or "proxy" in name for name in found)
+
+
+def reasons(client: Client) -> dict[str, float]:
+    """Failed attempts by reason, but for those that there are none of."""
+    prefix = 'webio_failed_attempts_total{reason="'
+    return {
+        name.removeprefix(prefix).removesuffix('"}'): value
+        for name, value in told(client).items()
+        if name.startswith(prefix) and value
+    }
+
+
 def test_what_waits_for_an_open_breaker_is_not_late(acme: Cast, client: Client) -> None:
     webhook = make_webhook(acme)
     make_delivery(acme, webhook)
@@ -139,7 +184,7 @@ def test_webhooks_are_counted_by_state(acme: Cast, client: Client) -> None:
 def test_the_number_of_statements_does_not_grow_with_webhooks(acme: Cast, django_assert_max_num_queries: Any) -> None:
     for _number in range(5):
         make_delivery(acme, make_webhook(acme))
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(11):
         list(collect())
 
 

@@ -77,6 +77,7 @@ def full(acme: Cast, globex: Cast, delivery: Delivery) -> Cast:
     )
     WebioToken.objects.create(organisation=acme.organisation, token=SECRETS[1])
     tally.add([(acme.organisation.pk, delivery.webhook_id, False, 20)], 0, now())
+    tally.add_failures(["timeout"], 0)
     Lease.objects.create(webhook=delivery.webhook, token=1, until=now())
     return acme
 
