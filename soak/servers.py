@@ -51,9 +51,12 @@ class Sqlite:
 
 
 class Postgresql:
-    """A PostgreSQL server with its data in `folder` and `settings` of its own, such as "fsync = off"."""
+    """A PostgreSQL server with its data in `folder` and `settings` of its own, such as "fsync = off".
 
-    def __init__(self, folder: Path, binaries: Path, *settings: str) -> None:
+    `segment` is the size of its log's files, MiB.
+    """
+
+    def __init__(self, folder: Path, binaries: Path, *settings: str, segment: int = 16) -> None:
         self.binaries = binaries
         self.data = folder / "data"
         self.log = folder / "log"
@@ -64,7 +67,8 @@ class Postgresql:
             server = pwd.getpwnam("postgres")
             os.chown(folder, server.pw_uid, server.pw_gid)
         account = ["-U", "postgres", "-A", "trust"]
-        self._do("initdb", "-D", str(self.data), *account, "-E", "UTF8", "--no-sync", "--no-instructions")
+        how = ["-E", "UTF8", f"--wal-segsize={segment}", "--no-sync", "--no-instructions"]
+        self._do("initdb", "-D", str(self.data), *account, *how)
         where = [f"port = {self.port}", "listen_addresses = '127.0.0.1'", "unix_socket_directories = ''"]
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{line}\n" for line in (*where, *settings))
@@ -85,17 +89,32 @@ class Postgresql:
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.decode()[-500:]}")
 
+    def _start(self) -> None:
+        self._do("pg_ctl", "start", "-w", "-D", str(self.data), "-l", str(self.log))
+
     def start(self) -> None:
         """Start it, again and again until what a killed one left in memory is gone."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                self._do("pg_ctl", "start", "-w", "-D", str(self.data), "-l", str(self.log))
+                self._start()
                 return
             except RuntimeError:
                 if time.monotonic() >= deadline:
                     raise
                 time.sleep(0.2)
+
+    def look_after(self) -> None:
+        """Until it answers, start it whenever it has ended, as a service manager does."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Exception):
+                self.rows("SELECT 1")
+                return
+            with contextlib.suppress(RuntimeError):
+                self._start()
+            time.sleep(0.2)
+        raise RuntimeError("The server does not answer.")
 
     def stop(self) -> None:
         """Stop it at once, as an administrator in a hurry would."""
@@ -157,14 +176,14 @@ def children(pid: int) -> list[int]:
 
 
 @contextmanager
-def own_postgresql(*settings: str) -> Iterator[Postgresql]:
-    """A PostgreSQL server of our own, which ends with the block. Raises `RuntimeError` where its programs are not
-    installed."""
+def own_postgresql(*settings: str, where: Path | None = None, segment: int = 16) -> Iterator[Postgresql]:
+    """A PostgreSQL server of our own, which ends with the block, with its data on the disk of `where`. Raises
+    `RuntimeError` where its programs are not installed."""
     binaries = programs()
     if binaries is None:
         raise RuntimeError("PostgreSQL's server programs are not installed.")
-    with tempfile.TemporaryDirectory(prefix="webio-pg-", ignore_cleanup_errors=True) as folder:
-        server = Postgresql(Path(folder), binaries, *settings)
+    with tempfile.TemporaryDirectory(prefix="webio-pg-", dir=where, ignore_cleanup_errors=True) as folder:
+        server = Postgresql(Path(folder), binaries, *settings, segment=segment)
         try:
             yield server
         finally:
