@@ -47,6 +47,8 @@ class Lane:
     retries_waiting: int = 0
     retries_in_flight: int = 0
     retried: bool = False
+    #: The callback URL of the latest request, "" before the first. Cap, pace and window are about what is there.
+    url: str = ""
     #: How many may be under way: grows while the endpoint keeps up, halves when it does not answer.
     cap: float = CAP_START
     #: The cap kept more from being under way when the latest began.
@@ -105,6 +107,13 @@ class Lane:
             # An engine begins where the one before it left off.
             idle = WINDOW_SECONDS if wanting.idle_seconds is None else max(0.0, wanting.idle_seconds)
             self.allowance, self.reckoned_at = 0.0, time.monotonic() - idle
+
+    def turn_to(self, url: str) -> None:
+        """Requests go to another callback URL from now on: what the one before did says nothing about it."""
+        self.url = url
+        # What is still under way to that one has its part of the cap.
+        self.cap, self.pace, self.best = max(self.cap, CAP_START), None, None
+        self.forget_window()
 
     def take(self, delivery: Due) -> None:
         """Have a delivery wait until it may start."""

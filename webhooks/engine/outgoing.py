@@ -138,6 +138,11 @@ class Directory:
                 known[pk].looked_at = moment
         return {pk: known[pk].endpoint for pk in wanted}
 
+    def forget(self, webhook_ids: Iterable[int]) -> None:
+        """Look at the settings of these anew before they are asked for."""
+        for pk in webhook_ids:
+            self._known.pop(pk, None)
+
 
 def _read(webhook_ids: Collection[int]) -> dict[int, Endpoint | None]:
     """The endpoints of webhooks as they are now; None where one cannot be made, as of secrets sealed with a key that

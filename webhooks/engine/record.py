@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -17,13 +17,14 @@ from core.statements import instant
 from webhooks.engine import sql, tally
 from webhooks.engine.breaker import Health
 from webhooks.engine.due import Due
+from webhooks.engine.outgoing import SETTINGS_SECONDS
 from webhooks.engine.schedule import GONE, UNSENT, next_delay
 from webhooks.failing import disable_gone
 from webhooks.models import Delivery, Webhook
 
-#: The columns of `Report`. An outcome counts when nobody wrote a later one and the delivery was not cancelled. A pause
-#: while the request was under way has made the delivery held: a success ends it all the same, a failure leaves it held.
-#: Event and webhook are looked at too: a crash of the server may have given the delivery's number to another.
+#: What is written of a `Report`. An outcome counts when nobody wrote a later one and the delivery was not cancelled. A
+#: pause while the request was under way has made the delivery held: a success ends it all the same, a failure leaves it
+#: held. Event and webhook are looked at too: a crash of the server may have given the delivery's number to another.
 _RESULT = {
     "id": "bigint",
     "organisation_id": "bigint",
@@ -122,7 +123,7 @@ _INSERT_SQLITE = f"INSERT INTO {{attempt}} (delivery_id, {_ATTEMPT}, superseded)
 
 #: Webhooks whose own record has to change: their deliveries failed, or it is long ago that one was noted to do well.
 _WEBHOOKS = """
-SELECT id, consecutive_failures, failing_since, breaker_until, breaker_level FROM {{webhook}}
+SELECT id, consecutive_failures, failing_since, breaker_until, breaker_level, callback_url FROM {{webhook}}
 WHERE {asked} AND (
     {failing} OR consecutive_failures > 0 OR breaker_level > 0 OR last_success_at IS NULL OR last_success_at < %s
 )
@@ -135,7 +136,7 @@ ENDED = ("delivered", "failed")
 
 
 class Report(NamedTuple):
-    """What is written of an attempt: the columns of `_RESULT`, in their order."""
+    """What came of an attempt: the columns of `_RESULT`, in their order, and more."""
 
     id: int
     organisation_id: int
@@ -155,6 +156,8 @@ class Report(NamedTuple):
     ended: bool
     event_id: int
     webhook_id: int
+    #: Where it was sent.
+    url: str
 
     @property
     def ok(self) -> bool:
@@ -185,6 +188,7 @@ def judge(
     delivery: Due,
     outcome: Outcome,
     attempted_at: datetime,
+    url: str,
     strict: bool,
     delays: Sequence[float] | None = None,
 ) -> Result:
@@ -214,6 +218,7 @@ def judge(
         state in ENDED,
         delivery.event_id,
         delivery.webhook_id,
+        url,
     )
     return Result(delivery, outcome, blocks, report)
 
@@ -233,16 +238,21 @@ def _after_failure(
 
 @dataclass(slots=True)
 class Written:
-    """How many outcomes counted, and webhooks that are left alone from now on or may have more than a probe again."""
+    """How many outcomes counted, and webhooks that are left alone from now on, or may have more than a probe again, or
+    have another callback URL than was asked."""
 
     counted: int
     stopped: set[int] = field(default_factory=set)
     healed: set[int] = field(default_factory=set)
+    moved: set[int] = field(default_factory=set)
 
     def merged(self, other: Written) -> Written:
         """Both together; `other` was written later."""
         return Written(
-            self.counted + other.counted, (self.stopped - other.healed) | other.stopped, self.healed | other.healed
+            self.counted + other.counted,
+            (self.stopped - other.healed) | other.stopped,
+            self.healed | other.healed,
+            self.moved | other.moved,
         )
 
 
@@ -261,19 +271,35 @@ def write(given: Sequence[tuple[Any, ...]], slot: int = 0, tripping: Collection[
     with transaction.atomic():
         # Webhooks before deliveries, as the verbs lock them.
         locked = _lock_webhooks(reports, written_at)
+        elsewhere = _to_another_url(arrived, locked)
+        if elsewhere:
+            soon = now() + timedelta(seconds=SETTINGS_SECONDS)
+            reports = [_due_again(one, soon) if one.id in elsewhere else one for one in reports]
         how = _write_postgresql if sql.vendor() == "postgresql" else _write_sqlite
         counted = how(reports, written_at)
         # How an endpoint does is told by what came last.
         own = [one for one in arrived if one.id in counted]
-        written = Written(len(counted))
-        _note_health(locked, own, written_at, tripping, written)
+        written = Written(len(counted), moved={one.webhook_id for one in arrived if one.id in elsewhere})
+        _note_health(locked, [one for one in own if one.id not in elsewhere], written_at, tripping, written)
         tally.add(((one.organisation_id, one.webhook_id, one.ok, one.duration_ms) for one in own), slot, written_at)
         tally.add_failures((one.reason for one in own if not one.ok), slot)
     return written
 
 
+def _to_another_url(reports: Sequence[Report], locked: Mapping[Health, str]) -> set[int]:
+    """Deliveries that were sent to what is no longer the callback URL of their webhook."""
+    urls = {health.pk: url for health, url in locked.items()}
+    return {one.id for one in reports if urls.get(one.webhook_id, one.url) != one.url}
+
+
+def _due_again(report: Report, soon: datetime) -> Report:
+    """What another endpoint failed, or had held because it is gone, is for the one that is now. Not at once: an engine
+    may not know of that yet."""
+    return report if report.ended else report._replace(state="pending", next_attempt_at=soon)
+
+
 def _write_postgresql(reports: Sequence[Report], written_at: datetime) -> set[int]:
-    given, parameters = sql.rows_of("result", _RESULT, reports, _ALIKE)
+    given, parameters = sql.rows_of("result", _RESULT, [one[: len(_RESULT)] for one in reports], _ALIKE)
     counted = f", counted AS ({_ENDED_POSTGRESQL})"
     if not all(one.ended for one in reports):
         counted = (
@@ -307,21 +333,21 @@ def _write_sqlite(reports: Sequence[Report], written_at: datetime) -> set[int]:
     return counted
 
 
-def _lock_webhooks(reports: Sequence[Report], moment: datetime) -> list[Health]:
-    """Lock the webhooks whose own record has to change, in one order."""
+def _lock_webhooks(reports: Sequence[Report], moment: datetime) -> dict[Health, str]:
+    """Lock the webhooks whose own record has to change, in one order. Each with its callback URL."""
     asked = {one.webhook_id for one in reports}
     failing = {one.webhook_id for one in reports if not one.ok}
     lock = "FOR NO KEY UPDATE" if sql.vendor() == "postgresql" else ""
     statement = _WEBHOOKS.format(asked=sql.among("id"), failing=sql.among("id"), lock=lock)
     rows = sql.run(statement, [sql.numbers(asked), sql.numbers(failing), sql.moment(moment - NOTE_EVERY)])
-    return [
-        Health(pk, count, since and instant(since), until and instant(until), level)
-        for pk, count, since, until, level in rows
-    ]
+    return {
+        Health(pk, count, since and instant(since), until and instant(until), level): url
+        for pk, count, since, until, level, url in rows
+    }
 
 
 def _note_health(
-    locked: Sequence[Health], reports: Sequence[Report], moment: datetime, tripping: Collection[int], written: Written
+    locked: Iterable[Health], reports: Sequence[Report], moment: datetime, tripping: Collection[int], written: Written
 ) -> None:
     """Keep each locked webhook's own record of how it does, and leave alone those that fail or are gone."""
     by_webhook: dict[int, list[Report]] = {}

@@ -96,6 +96,9 @@ class Sender:
                     turns.setdefault(lane.organisation_id, []).append((webhook_id, lane))
         if not turns:
             return soonest
+        if self.serving.moved:
+            self.directory.forget(self.serving.moved)
+            self.serving.moved.clear()
         endpoints = self.directory.endpoints(pk for lanes in turns.values() for pk, _lane in lanes)
         self.sent_at = moment
         beginning = Round(moment, now())
@@ -143,6 +146,8 @@ class Sender:
             delivery = lane.next()
             if delivery is None:
                 continue
+            if endpoint.url != lane.url:
+                lane.turn_to(endpoint.url)
             lane.started(delivery)
             self.in_flight[organisation_id] = under_way + 1
             beginning.under_way += 1
@@ -244,7 +249,9 @@ class Sender:
         delivery = sending.delivery
         lane = self.serving.lanes[delivery.webhook_id]
         try:
-            result = record.judge(delivery, outcome, sending.round.at, sending.endpoint.strict, lane.retry_delays)
+            result = record.judge(
+                delivery, outcome, sending.round.at, sending.endpoint.url, sending.endpoint.strict, lane.retry_delays
+            )
         except Exception:
             self.put_off(sending)
             return
@@ -252,7 +259,7 @@ class Sender:
             self.put_off(sending, outcome.error, outcome.detail)
             return
         self.ended(sending)
-        if outcome.error in UNSENT:
+        if outcome.error in UNSENT or sending.endpoint.url != lane.url:
             lane.left(delivery)
         else:
             lane.ended(delivery, outcome)

@@ -27,6 +27,8 @@ class Serving:
         #: that they are left alone from now on or no longer. The reading may not have seen it.
         self.released: set[int] = set()
         self.changed: set[int] = set()
+        #: Webhooks of which an outcome has shown that their settings are no longer those that are known.
+        self.moved: set[int] = set()
 
     def lane(self, webhook_id: int) -> Lane:
         """What is held for a webhook."""

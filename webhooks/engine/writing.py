@@ -75,6 +75,7 @@ class Writer:
         written: Written = yield partial(write, [result.report for result in results], self.slot, tripping)
         self.writing = False
         self.serving.changed |= written.stopped | written.healed
+        self.serving.moved |= written.moved
         for webhook_id in written.stopped | written.healed:
             self.serving.lanes[webhook_id].forget_window()
             self.serving.lanes[webhook_id].probing = webhook_id in written.stopped

@@ -21,12 +21,15 @@ from webhooks.outstanding import of
 from webhooks.tests.endpoint import Endpoint, running_endpoint
 from webhooks.tests.running import own_database
 
+#: Where a webhook's requests go unless told otherwise; nothing answers there.
+URL = "https://hooks.example.com/in"
+
 
 def make_webhook(cast: Cast, **changes: Any) -> Webhook:
     """A webhook of the cast that wants inbound messages and payments."""
     values: dict[str, Any] = {
         "name": "orders",
-        "callback_url": "https://hooks.example.com/in",
+        "callback_url": URL,
         "events": ["inboundMessage", "payment"],
         **changes,
     }

@@ -45,11 +45,13 @@ def running_endpoint() -> Iterator[Endpoint]:
         def answer(self) -> None:
             length = int(self.headers.get("content-length") or 0)
             headers = {name.lower(): value for name, value in self.headers.items()}
+            # Whoever has seen it come may change how long the next one takes.
+            delay = endpoint.delay
             endpoint.asked.append(Asked(self.command, self.path, headers, self.rfile.read(length)))
             if len(endpoint.asked) <= endpoint.drops:
                 self.close_connection = True
                 return
-            time.sleep(endpoint.delay)
+            time.sleep(delay)
             self.send_response(endpoint.status)
             for name, value in endpoint.headers.items():
                 self.send_header(name, value)

@@ -124,8 +124,8 @@ def test_the_totals_of_all_engines_are_summed_and_buckets_are_cumulative(client:
 def test_failed_attempts_are_counted_by_reason_over_all_engines(acme: Cast, client: Client, endpoint: Endpoint) -> None:
     FailureTotal.objects.create(slot=3, reason="http_5xx", failed=4)
     assert reasons(client) == {"http_5xx": 4}
-    webhook = make_webhook(acme, callback_url=endpoint.url)
-    closed = make_webhook(acme, callback_url=f"http://127.0.0.1:{free_port()}/")
+    webhook = make_webhook(acme, callback_url=endpoint.url, retry_delays=[3600])
+    closed = make_webhook(acme, callback_url=f"http://127.0.0.1:{free_port()}/", retry_delays=[3600])
     for status, count in ((200, 1), (503, 2), (404, 1), (302, 1)):
         endpoint.status = status
         for _number in range(count):

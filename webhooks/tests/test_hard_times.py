@@ -241,7 +241,7 @@ def on_small_disk(small_disk: Path) -> Iterator[Postgresql | Sqlite]:
         yield Sqlite(small_disk)
         return
     services.need(programs(), "PostgreSQL's server programs")
-    with own_postgresql("min_wal_size = 2MB", where=small_disk, segment=1) as running:
+    with own_postgresql("min_wal_size = 2MB", "max_wal_size = 8MB", where=small_disk, segment=1) as running:
         yield running
 
 
@@ -260,6 +260,8 @@ def test_a_full_disk_loses_nothing_and_work_goes_on_when_there_is_room(
                 fill(filler)
                 time.sleep(0.5)
         assert life.received < EVENTS
+        with pytest.raises(Exception, match=r"disk is full|No space left on device|refused|recovery"):
+            on_small_disk.rows("CREATE TABLE more AS SELECT type, data FROM conversations_event")
         filler.unlink()
         if isinstance(on_small_disk, Postgresql):
             # One that cannot write its log ends.

@@ -19,7 +19,7 @@ from webhooks.engine import dispatch, due, leases, record
 from webhooks.engine.due import Due, Part
 from webhooks.engine.leases import NEEDED, SECONDS, Leases, ask
 from webhooks.models import Attempt, Delivery, Lease, Webhook
-from webhooks.tests.conftest import make_webhook
+from webhooks.tests.conftest import URL, make_webhook
 from webhooks.tests.endpoint import Endpoint
 from webhooks.tests.engine import bodies, deliver, only, running_drain
 
@@ -45,7 +45,7 @@ def read(webhook: Webhook) -> list[Due]:
 
 def judged(delivery: Due, status: int) -> tuple[Any, ...]:
     """What an outcome of `delivery` is written from."""
-    return record.judge(delivery, outcome(status), now(), strict=False).report
+    return record.judge(delivery, outcome(status), now(), URL, strict=False).report
 
 
 def test_a_lease_is_for_one_engine_until_it_ends(webhook: Webhook) -> None:

@@ -17,7 +17,7 @@ from webhooks.engine import due, record, sql
 from webhooks.engine.dispatch import dispatch, waiting
 from webhooks.engine.due import Due, Part
 from webhooks.models import Attempt, Delivery, Webhook
-from webhooks.tests.conftest import make_webhook
+from webhooks.tests.conftest import URL, make_webhook
 
 pytestmark = [
     pytest.mark.skipif("sqlite" in str(connection.settings_dict["ENGINE"]), reason="plans of PostgreSQL"),
@@ -75,7 +75,7 @@ def send(webhook_id: int, *answers: Outcome) -> int:
     wanting = due.webhooks_with_due_work()
     read = [Due(*row) for row in due.load([Part(webhook_id, 1000)])]
     assert bool(wanting) == bool(read)
-    judged = [record.judge(one, answer, now(), strict=False) for one, answer in zip(read, cycle(answers))]
+    judged = [record.judge(one, answer, now(), URL, strict=False) for one, answer in zip(read, cycle(answers))]
     return record.write([one.report for one in judged]).counted
 
 
