@@ -221,7 +221,7 @@ def test_a_cluster_that_starts_while_the_database_is_away_is_started_again_and_w
 def small_disk() -> Iterator[Path]:
     """A folder on a disk on which the database has room for little more than it begins with."""
     size = "24m" if connection.vendor == "sqlite" else "80m"
-    # The server, which is nobody's child here, has to get to it.
+    # Not in a folder of pytest's, which another user, as whom the server runs, may not enter.
     with tempfile.TemporaryDirectory(prefix="webio-disk-") as folder:
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
         if mounted.returncode and os.geteuid():
