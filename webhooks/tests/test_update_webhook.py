@@ -97,18 +97,23 @@ def moving(acme: Cast, endpoint: Endpoint) -> Webhook:
     return make_webhook(acme, callback_url=f"{endpoint.url}/old")
 
 
+def work_until(drain: Drain, done: Callable[[], bool]) -> None:
+    """Rounds of the engine's loop until something has happened."""
+    deadline = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < deadline
+        drain.settle((0, 1))
+        drain.look()
+        drain.sender.start()
+        drain.collect(0.01)
+
+
 @contextmanager
 def moved(webhook: Webhook, endpoint: Endpoint, status: int, count: int, *, wait: bool = True) -> Iterator[Drain]:
     """An engine that had so many requests under way, answered so, when the callback URL was changed."""
     endpoint.status, endpoint.delay = status, 0.5
-    deadline = time.monotonic() + 10
     with running_drain() as drain:
-        while len(endpoint.asked) < count:
-            assert time.monotonic() < deadline
-            drain.settle((0, 1))
-            drain.look()
-            drain.sender.start()
-            drain.collect(0.01)
+        work_until(drain, lambda: len(endpoint.asked) == count)
         update_webhook(webhook=webhook, actor=SYSTEM, callback_url=f"{endpoint.url}/new")
         while wait and not drain.idle():
             drain.collect(0.01)
@@ -173,13 +178,7 @@ def test_while_some_are_under_way_to_the_old_callback_url_others_go_to_the_new_o
         receive_message(channel=acme.channel, address="447717000009", body="hello")
         lane = drain.serving.lanes[moving.pk]
         lane.cap, lane.streak = 4.0, 5
-        deadline = time.monotonic() + 10
-        while asked_at(endpoint)["new"] < 1 or lane.in_flight > 3:
-            assert time.monotonic() < deadline
-            drain.settle((0, 1))
-            drain.look()
-            drain.sender.start()
-            drain.collect(0.01)
+        work_until(drain, lambda: asked_at(endpoint)["new"] == 1 and lane.in_flight == 3)
         endpoint.status = 500
         assert asked_at(endpoint)["old"] == lane.in_flight == 3
         assert (lane.cap, lane.streak) == (CAP_START, 0)
